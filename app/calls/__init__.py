@@ -1,0 +1,1 @@
+"""Make one paid call: reserve, journal, send, settle."""

@@ -1,0 +1,1 @@
+"""Turn Evidence and Policy into Verdicts and states over weeks."""

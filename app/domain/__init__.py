@@ -1,0 +1,1 @@
+"""The frozen nouns of the product and its errors."""

@@ -1,0 +1,198 @@
+"""Cases: logged prompts to replay, and the Sample they are drawn in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from app.domain.json_values import JsonObject, canonical, fingerprint
+
+Content = str | tuple[JsonObject, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation; blocks are in the shape of the Anthropic Messages API."""
+
+    role: Literal["user", "assistant"]
+    content: Content
+
+    def to_json(self) -> dict[str, object]:
+        """The message as the Messages API takes it."""
+        content = self.content if isinstance(self.content, str) else list(self.content)
+        return {"role": self.role, "content": content}
+
+    @property
+    def text(self) -> str:
+        """All text of the message, blocks joined by blank lines."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n\n".join(
+            str(block.get("text", "")) for block in self.content if block.get("type") == "text"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """Everything a model is sent for one Case, in the shape of the Anthropic Messages API.
+
+    Attributes:
+        messages: The conversation; ends with the turn to be answered.
+        system: The system prompt, if any.
+        tools: Tool definitions as logged.
+        params: Parameters as logged, such as max_tokens, temperature, stop_sequences, tool_choice.
+    """
+
+    messages: tuple[Message, ...]
+    system: str | None = None
+    tools: tuple[JsonObject, ...] = ()
+    params: JsonObject = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """The prompt as plain JSON."""
+        return {
+            "messages": [message.to_json() for message in self.messages],
+            "system": self.system,
+            "tools": list(self.tools),
+            "params": dict(self.params),
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> "Prompt":
+        """The prompt that `to_json` wrote."""
+        messages = data["messages"]
+        tools = data.get("tools") or ()
+        params = data.get("params") or {}
+        if not isinstance(messages, list) or not isinstance(params, Mapping):
+            raise TypeError("messages must be a list and params an object")
+        system = data.get("system")
+        return cls(
+            messages=tuple(
+                Message(
+                    role=message["role"],
+                    content=message["content"]
+                    if isinstance(message["content"], str)
+                    else tuple(message["content"]),
+                )
+                for message in messages
+            ),
+            system=None if system is None else str(system),
+            tools=tuple(tools),  # type: ignore[arg-type]
+            params=dict(params),
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for prompts that are equal in every part."""
+        return fingerprint(self.to_json())
+
+    @property
+    def size_bytes(self) -> int:
+        """UTF-8 bytes of all that is sent: an upper bound of its tokens."""
+        return len(canonical(self.to_json()).encode("utf-8", "surrogatepass"))
+
+    @property
+    def last_user_text(self) -> str:
+        """The text of the turn to be answered."""
+        return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def is_later_turn(self) -> bool:
+        """Whether the conversation already holds an assistant's words."""
+        return any(message.role == "assistant" for message in self.messages)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One logged prompt to replay.
+
+    Attributes:
+        case_id: UUID, derived from the Run and the ordinal.
+        ordinal: Position in the Sample, from 0, in random order.
+        copies: How many drawn rows this Case stands for (exact duplicates folded).
+        weight: Share of the traffic this Case stands for; the weights of a Sample sum to 1
+            (anchors weigh 0).
+        stratum: Name of the stratum it was drawn from ("" when the draw was uniform).
+        conversation: Key of the logged conversation, None when unknown.
+        block: Number of the block of Cases it belongs to, from 0.
+        anchor_of: For an anchor, the case_id of its first appearance; else None.
+        tool_calls: The logged tool calls, where a reference answer has any.
+    """
+
+    case_id: str
+    source_id: str
+    ordinal: int
+    prompt: Prompt
+    copies: int = 1
+    weight: float
+    stratum: str = ""
+    conversation: str | None = None
+    block: int = 0
+    segments: Mapping[str, str] = field(default_factory=dict)
+    reference: str | None = None
+    logged_response: str | None = None
+    logged_at: datetime | None = None
+    anchor_of: str | None = None
+    tool_calls: tuple[JsonObject, ...] = ()
+
+    @property
+    def is_anchor(self) -> bool:
+        """Whether the Case is repeated from earlier weeks."""
+        return self.anchor_of is not None
+
+
+class SkipReason(StrEnum):
+    """Why a logged row was not replayed."""
+
+    EMPTY = "empty"
+    TOO_LONG = "too_long"
+    BINARY = "binary"
+    CUT_BY_LOGGER = "cut_by_logger"
+    UNSUPPORTED = "unsupported_content"
+    UNREADABLE = "unreadable"
+    FAILED = "failed_call"
+    CACHED = "cache_hit"
+    EXCLUDED = "excluded_segment"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A half-open span of logged time: start included, end not."""
+
+    start: datetime
+    end: datetime
+
+    @property
+    def days(self) -> float:
+        """Length in days."""
+        return (self.end - self.start).total_seconds() / 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The set of Cases drawn for one Run.
+
+    Attributes:
+        frame: Rows the log holds in the window.
+        requested: Rows asked for.
+        drawn: Replayable rows drawn; larger than the number of Cases when duplicates were folded.
+        skipped: Rows met and not replayed, by reason.
+        mean_logged_output_tokens: Of the drawn rows, where the log tells; for cost forecasts.
+    """
+
+    window: Window
+    seed: int
+    frame: int
+    requested: int
+    drawn: int
+    cases: tuple[Case, ...]
+    anchors: tuple[Case, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    mean_logged_output_tokens: float | None = None
+
+    @property
+    def requests_per_month(self) -> float:
+        """The window's logged volume scaled to 30 days."""
+        return self.frame * 30 / self.window.days if self.window.days > 0 else 0.0

@@ -1,0 +1,1 @@
+"""Turn a Case and a Completion into Scores."""

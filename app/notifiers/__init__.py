@@ -1,0 +1,1 @@
+"""What delivers an Alert."""

@@ -1,0 +1,1 @@
+"""Call every model on every Case of a block."""

@@ -1,0 +1,1 @@
+"""Draw Cases: recent, uniform or stratified, anchored and weighted, from a seed."""

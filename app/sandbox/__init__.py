@@ -1,0 +1,1 @@
+"""A local gateway, Slack and log table to try everything without a key."""

@@ -1,0 +1,1 @@
+"""Turn results into Summaries, Comparisons and the Run's document."""
