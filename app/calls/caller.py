@@ -1,0 +1,399 @@
+"""One paid call: reserve and journal, send, settle, and try again where that can help."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+
+from app.calls.breaker import Breaker, BreakerPolicy
+from app.calls.retries import NextStep, RetryPolicy, Step, next_step
+from app.calls.slots import Slots
+from app.domain.attempts import (
+    AttemptOpening,
+    AttemptOutcome,
+    Completion,
+    Failure,
+    FailureClass,
+    Purpose,
+    Reply,
+    SettledCalls,
+    ShardRef,
+)
+from app.domain.cases import Prompt
+from app.domain.errors import (
+    BudgetExhausted,
+    GatewayRefused,
+    RunInterrupted,
+    ShardDeferred,
+    StorageUnavailable,
+)
+from app.domain.json_values import JsonObject
+from app.domain.models import Endpoint, ModelSpec, Role
+from app.domain.prices import Price
+from app.ports import BudgetRefusal, Clock, Journal, ModelRequest, Provider
+
+_THROTTLES = frozenset({FailureClass.RATE_LIMITED, FailureClass.OVERLOADED})
+_SHARED_TROUBLE = frozenset({FailureClass.AUTH, FailureClass.BILLING})
+_STORAGE_PAUSE_S = 1.0
+_REQUEST_OVERHEAD_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRequest:
+    """What is asked of a model, for whom and at what price.
+
+    Attributes:
+        call_key: What the call is for within its Case; equal keys are never paid twice.
+        answer_tool, answer_schema: How a judge must answer.
+    """
+
+    shard: ShardRef
+    plan_name: str
+    case_id: str
+    model: ModelSpec
+    purpose: Purpose
+    call_key: str
+    prompt: Prompt
+    max_tokens: int
+    price: Price
+    answer_tool: JsonObject | None = None
+    answer_schema: JsonObject | None = None
+    stream: bool = True
+
+    @property
+    def upper_bound_usd(self) -> Decimal:
+        """The most one Attempt can cost."""
+        size = self.prompt.size_bytes + _REQUEST_OVERHEAD_BYTES
+        for extra in (self.answer_tool, self.answer_schema):
+            size += len(str(extra).encode()) if extra is not None else 0
+        return self.price.upper_bound(input_bytes=size, max_tokens=self.max_tokens)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Progress:
+    """What one call has been through."""
+
+    attempts: int = 0
+    failed: int = 0
+    throttled: int = 0
+    spend_usd: Decimal = Decimal(0)
+    is_cost_known: bool = True
+    felt_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerPolicy:
+    """How patient calls are and when a model counts as down.
+
+    Attributes:
+        primary: The primary's endpoint: when it refuses its credentials, the Run stops.
+    """
+
+    primary: Endpoint
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+
+
+class Caller:
+    """Makes paid calls for replay and judge alike, over one pool of slots per endpoint.
+
+    Args:
+        provider_for: Finds the adapter that speaks to an endpoint.
+        journal: Where Attempts are committed before they are sent and after they end.
+        clock: The injected clock.
+        rng: Source of jitter and of Attempt ids.
+        policy: Retries, breakers and the endpoint whose refusal stops the Run.
+        stop: Set to make no new call; those in flight end and settle.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider_for: Callable[[Endpoint], Provider],
+        journal: Journal,
+        clock: Clock,
+        rng: random.Random,
+        policy: CallerPolicy,
+        stop: asyncio.Event | None = None,
+    ) -> None:
+        self._provider_for = provider_for
+        self._journal = journal
+        self._clock = clock
+        self._rng = rng
+        self._primary_key = policy.primary.key
+        self._policy = policy
+        self._stop = stop or asyncio.Event()
+        self._slots: dict[str, Slots] = {}
+        self._breakers: dict[tuple[str, str], Breaker] = {}
+        self._keys: dict[int, tuple[Endpoint, str]] = {}
+        self._settled: dict[tuple[str, str], Reply] = {}
+        self._earlier: dict[tuple[str, str], int] = {}
+        self._landed = asyncio.Event()
+
+    def recall(self, settled: SettledCalls) -> None:
+        """Know what earlier owners of a shard already paid for."""
+        self._settled.update(settled.replies)
+        self._earlier.update(settled.attempts)
+
+    def forget(self, case_ids: Iterable[str]) -> None:
+        """Drop what is known of Cases that are done."""
+        gone = set(case_ids)
+        for known in (self._settled, self._earlier):
+            for key in [key for key in known if key[0] in gone]:
+                del known[key]
+
+    def slots(self, endpoint: Endpoint) -> Slots:
+        """The pool of slots of an endpoint."""
+        key = self._key(endpoint)
+        if key not in self._slots:
+            self._slots[key] = Slots(endpoint.concurrency)
+        return self._slots[key]
+
+    async def call(self, request: CallRequest) -> Reply:
+        """Make the call, trying again where that can help, and return how it ended.
+
+        Raises:
+            BudgetExhausted: If a cap forbids it and waiting cannot help.
+            RunInterrupted: If the Run was asked to stop.
+            ShardDeferred: If the gateway asked for a long wait.
+            GatewayRefused: If the primary's or shared credentials were refused.
+            FenceLost: If a newer owner holds the shard.
+        """
+        known = self._settled.get((request.case_id, request.call_key))
+        if known is not None:
+            return known
+        progress = _Progress(attempts=self._earlier.get((request.case_id, request.call_key), 0))
+        while True:
+            held_back = await self._wait_for_breaker(request)
+            if held_back is not None:
+                return _reply(request, held_back, progress)
+            result, step = await self._attempt(request, progress)
+            if step is None or step.step is Step.GIVE_UP:
+                return _reply(request, result, progress)
+            if step.step is Step.DEFER:
+                raise ShardDeferred(
+                    f"{request.model.name}: the gateway asked to wait {step.wait_s:.0f} s",
+                    until=self._clock.now() + timedelta(seconds=step.wait_s),
+                )
+            if result.failure_class is not FailureClass.RATE_LIMITED:
+                progress.felt_s += step.wait_s
+            await self._pause(step.wait_s)
+
+    async def _attempt(
+        self, request: CallRequest, progress: _Progress
+    ) -> tuple[Completion | Failure, NextStep | None]:
+        """Make one Attempt under a slot; the next step is None after a Completion."""
+        slots = self.slots(request.model.endpoint)
+        await slots.acquire()
+        try:
+            breaker = self._breaker(request.model)
+            if breaker.refused is not None:
+                return _refused(breaker.refused), None
+            opening = await self._open(request, progress, slots)
+            result = await self._provider_for(request.model.endpoint).send(
+                ModelRequest(
+                    model=request.model,
+                    prompt=request.prompt,
+                    max_tokens=request.max_tokens,
+                    deadline_s=request.model.endpoint.timeout_s,
+                    answer_tool=request.answer_tool,
+                    answer_schema=request.answer_schema,
+                    stream=request.stream,
+                )
+            )
+            self._observe(result, slots, breaker)
+        finally:
+            slots.release()
+        step = self._judge(result, progress)
+        await self._settle(request, opening, result, progress, step)
+        self._stop_if_shared(request, result)
+        return result, step
+
+    async def _open(
+        self, request: CallRequest, progress: _Progress, slots: Slots
+    ) -> AttemptOpening:
+        """Commit the Attempt before it is sent; waits for money in flight and for storage."""
+        opening = AttemptOpening(
+            attempt_id=str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
+            shard=request.shard,
+            plan_name=request.plan_name,
+            case_id=request.case_id,
+            model_name=request.model.name,
+            model=request.model.model,
+            purpose=request.purpose,
+            call_key=request.call_key,
+            attempt_no=progress.attempts + 1,
+            sent_at=self._clock.now(),
+            reserved_usd=request.upper_bound_usd,
+            price=request.price.to_json(),
+        )
+        while True:
+            self._refuse_if_stopped()
+            self._landed.clear()
+            try:
+                refusal = await self._journal.open(opening)
+            except StorageUnavailable:
+                await self._yield_slot(slots, self._pause(_STORAGE_PAUSE_S))
+                continue
+            if refusal is None:
+                progress.attempts += 1
+                return opening
+            if not refusal.may_fit_later:
+                raise BudgetExhausted(_cap_message(refusal))
+            await self._yield_slot(slots, self._wait_for_landing())
+
+    async def _settle(
+        self,
+        request: CallRequest,
+        opening: AttemptOpening,
+        result: Completion | Failure,
+        progress: _Progress,
+        step: NextStep | None,
+    ) -> None:
+        cost_usd = _cost(result, request.price)
+        progress.is_cost_known = progress.is_cost_known and cost_usd is not None
+        progress.spend_usd += cost_usd or Decimal(0)
+        is_final = step is None or step.step is Step.GIVE_UP
+        await self._journal.settle(
+            AttemptOutcome(
+                attempt_id=opening.attempt_id,
+                shard=request.shard,
+                result=result,
+                cost_usd=cost_usd,
+                settled_at=self._clock.now(),
+                is_final=is_final,
+                felt_latency_s=progress.felt_s if is_final else None,
+            )
+        )
+        self._landed.set()
+
+    def _judge(self, result: Completion | Failure, progress: _Progress) -> NextStep | None:
+        """Count the result into the progress and decide what follows."""
+        if result.failure_class is not FailureClass.RATE_LIMITED:
+            progress.felt_s += result.latency_s or 0.0
+        if isinstance(result, Completion):
+            return None
+        if result.failure_class is FailureClass.RATE_LIMITED:
+            progress.throttled += 1
+        else:
+            progress.failed += 1
+        return next_step(
+            result,
+            failed=progress.failed,
+            throttled=progress.throttled,
+            policy=self._policy.retry,
+            rng=self._rng,
+        )
+
+    def _observe(self, result: Completion | Failure, slots: Slots, breaker: Breaker) -> None:
+        failure = result.failure_class if isinstance(result, Failure) else None
+        slots.observe(throttled=failure in _THROTTLES)
+        breaker.observe(failure, self._clock.monotonic())
+
+    def _stop_if_shared(self, request: CallRequest, result: Completion | Failure) -> None:
+        """Stop the Run when the primary, a judge or shared credentials are refused."""
+        failure = self._breaker(request.model).refused
+        if failure is None or isinstance(result, Completion):
+            return
+        is_shared = self._key(request.model.endpoint) == self._primary_key
+        if request.model.role is Role.CANDIDATE and not (is_shared and failure in _SHARED_TROUBLE):
+            return
+        raise GatewayRefused(f"{request.model.role} {request.model.name}: {result.message}")
+
+    async def _wait_for_breaker(self, request: CallRequest) -> Failure | None:
+        """Wait while the model's breaker is open; a Failure when it is not worth waiting."""
+        breaker = self._breaker(request.model)
+        while True:
+            if breaker.refused is not None:
+                return _refused(breaker.refused)
+            wait_s = breaker.wait_s(self._clock.monotonic())
+            if wait_s is None:
+                return Failure(
+                    failure_class=FailureClass.BREAKER_OPEN,
+                    message=f"{request.model.name} kept failing and was not called again",
+                )
+            if wait_s <= 0:
+                return None
+            await self._pause(wait_s)
+
+    async def _yield_slot(self, slots: Slots, waiting: Awaitable[None]) -> None:
+        """Give the slot back while waiting, and take one again."""
+        slots.release()
+        try:
+            await waiting
+        finally:
+            await slots.acquire()
+
+    async def _wait_for_landing(self) -> None:
+        """Wait until some call settled and gave back what it did not spend."""
+        landed = asyncio.ensure_future(self._landed.wait())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({landed, stopped}, return_when=asyncio.FIRST_COMPLETED, timeout=5.0)
+        finally:
+            landed.cancel()
+            stopped.cancel()
+        self._refuse_if_stopped()
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep without a slot; wakes at once when the Run is asked to stop."""
+        self._refuse_if_stopped()
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({sleeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            stopped.cancel()
+        self._refuse_if_stopped()
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stop.is_set():
+            raise RunInterrupted("asked to stop; settled calls are kept")
+
+    def _breaker(self, model: ModelSpec) -> Breaker:
+        key = (self._key(model.endpoint), model.model)
+        if key not in self._breakers:
+            self._breakers[key] = Breaker(self._policy.breaker)
+        return self._breakers[key]
+
+    def _key(self, endpoint: Endpoint) -> str:
+        """The endpoint's key, computed once per object: it is asked for on every call."""
+        known = self._keys.get(id(endpoint))
+        if known is None or known[0] is not endpoint:
+            known = (endpoint, endpoint.key)
+            self._keys[id(endpoint)] = known
+        return known[1]
+
+
+def _cost(result: Completion | Failure, price: Price) -> Decimal | None:
+    """The money an Attempt cost; None when tokens may have been billed that nobody counted."""
+    if isinstance(result, Completion):
+        return price.cost(result.usage)
+    if result.is_cost_unknown:
+        return None
+    return price.cost(result.usage) if result.usage is not None else Decimal(0)
+
+
+def _refused(failure: FailureClass) -> Failure:
+    return Failure(failure_class=failure, message="not called again after the endpoint refused it")
+
+
+def _reply(request: CallRequest, result: Completion | Failure, progress: _Progress) -> Reply:
+    return Reply(
+        case_id=request.case_id,
+        model_name=request.model.name,
+        call_key=request.call_key,
+        result=result,
+        attempts=progress.attempts,
+        spend_usd=progress.spend_usd,
+        is_cost_known=progress.is_cost_known,
+        felt_latency_s=progress.felt_s if progress.attempts else None,
+    )
+
+
+def _cap_message(refusal: BudgetRefusal) -> str:
+    return f"the cap {refusal.cap} of ${refusal.cap_usd} does not allow another call"

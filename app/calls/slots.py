@@ -1,0 +1,92 @@
+"""Slots: how many calls of one endpoint are in flight, adapted to what the endpoint bears."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+_WATCHED = 20
+_THROTTLED_SHARE = 0.25
+_DECREASE = 0.7
+
+
+class Slots:
+    """A first-come-first-served pool of slots whose size falls under throttling and recovers.
+
+    A few refusals are ordinary and change nothing. When more than a quarter of the last twenty
+    answers were throttled the size falls by 30 %, at most once per twenty answers; every full
+    round of accepted calls gives one slot back, up to the configured size.
+
+    Args:
+        size: The configured concurrency, at least 1.
+    """
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError("a pool needs at least one slot")
+        self._most = size
+        self._size = float(size)
+        self._in_flight = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._throttled: deque[bool] = deque(maxlen=_WATCHED)
+
+    @property
+    def size(self) -> int:
+        """Calls that may be in flight now."""
+        return max(1, int(self._size))
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that hold a slot."""
+        return self._in_flight
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold one slot for the body of the `async with`."""
+        await self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+    async def acquire(self) -> None:
+        """Wait for a slot and take it."""
+        if self._in_flight < self.size and not self._waiting:
+            self._in_flight += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release()
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    def release(self) -> None:
+        """Give the slot back and let the next in line go."""
+        self._in_flight -= 1
+        self._admit()
+
+    def observe(self, *, throttled: bool) -> None:
+        """Learn from one answer of the endpoint."""
+        self._throttled.append(throttled)
+        if throttled:
+            self._shrink()
+        elif self._size < self._most:
+            self._size = min(self._most, self._size + 1 / max(self._size, 1))
+            self._admit()
+
+    def _shrink(self) -> None:
+        if len(self._throttled) == _WATCHED and sum(self._throttled) > _THROTTLED_SHARE * _WATCHED:
+            self._size = max(1.0, self._size * _DECREASE)
+            self._throttled.clear()
+
+    def _admit(self) -> None:
+        while self._waiting and self._in_flight < self.size:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._in_flight += 1
+                turn.set_result(None)
