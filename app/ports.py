@@ -331,6 +331,9 @@ class RunStore(Protocol):
     async def results(self, run_id: str) -> Sequence[CaseResult]:
         """What every model did on every Case, recomputed from `attempts` and `scores`."""
 
+    async def scores(self, run_id: str) -> Sequence[ScoreRecord]:
+        """Every score of the Run, canaries included (their model_name is `canary`)."""
+
     async def spend(self, run_id: str) -> Sequence[SpendLine]:
         """What the Run spent, by model and purpose."""
 

@@ -54,10 +54,12 @@ class Slot:
         key: Local date and time without offset, e.g. `2026-03-29T06:00`; the same wall time is
             one slot even when the clock shows it twice.
         at: The instant.
+        closes_week: Whether it is the last slot of its ISO week: evidence is looked at then, once.
     """
 
     key: str
     at: datetime
+    closes_week: bool = True
 
     @property
     def iso_week(self) -> str:

@@ -459,9 +459,9 @@ _EXTRACT = (
                 "the outage to {cause} before noon."
             ),
             (
-                "Ticket {invoice}, opened {date}, assigned to {person}: {system} is down, and the "
-                "post-mortem names {cause} as the reason.\n\nPlease return system, owner, cause, "
-                "started_on and ticket as a JSON object."
+                "Ticket {invoice}, opened {date}, assigned to {person}, says {system} is down, "
+                "and the post-mortem names {cause} as the reason.\n\nPlease return system, owner, "
+                "cause, started_on and ticket as a JSON object."
             ),
         ),
         fields=(

@@ -12,6 +12,9 @@ from app.sandbox.phrasebook import BANKS, KINDS, TANGLES, FieldForm, Kind
 _SLOT = re.compile(r"\{([a-z]+)(\d?)\}")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrtbf\"'/\\]))")
 _INVISIBLE = dict.fromkeys((0xAD, 0xFEFF, *range(0x200B, 0x2010), *range(0x2060, 0x2065)))
+_ASCII_WORDS = bytes(
+    ord(chr(code).lower()) if chr(code).isalnum() and code < 128 else 32 for code in range(256)
+)
 _NOT_WORD = re.compile(r"[\W_]+")
 _SPACE = re.compile(r"\s+")
 _SLOT_VALUE = ".{1,90}?"
@@ -106,8 +109,10 @@ def normalise(text: str) -> str:
         text = _ESCAPE.sub(lambda m: chr(int(m.group(1), 16)) if m.group(1) else " ", text)
     if "&" in text:
         text = html.unescape(text)
-    if not text.isascii():
-        text = text.translate(_INVISIBLE)
+    if text.isascii():
+        words = text.encode().translate(_ASCII_WORDS).decode().split()
+        return f" {' '.join(words)} "
+    text = text.translate(_INVISIBLE)
     return f" {_NOT_WORD.sub(' ', text.lower()).strip()} "
 
 
