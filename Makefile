@@ -1,0 +1,52 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= auto
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 setup"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: .venv/.ready ## Build the virtual environment from requirements.lock
+
+demo: .venv/.ready ## Twelve simulated weeks end to end: no key, no Docker, no database, $0
+	$(BIN)/switchwise demo
+
+test: .venv/.ready ## Run the tests (real Postgres, no Docker needed)
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" $(ARGS)
+
+lint: .venv/.ready ## ruff and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: .venv/.ready ## mypy --strict
+	$(BIN)/mypy
+
+check: lint types test ## Everything CI runs
+
+check-slow: .venv/.ready ## Full calibration, faults and scale tests (about an hour)
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow $(ARGS)
+
+bench: .venv/.ready ## Performance as ratios, printed
+	$(BIN)/python -m pytest -q -s -m slow tests/benchmarks $(ARGS)
+
+fmt: .venv/.ready ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## Pin every dependency again (needs uv)
+	uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q -o requirements.lock
+	uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q -c requirements.lock -o requirements-service.lock
+
+clean: ## Remove what was built or run here
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .switchwise
+
+.PHONY: help setup demo test lint types check check-slow bench fmt lock clean
