@@ -112,6 +112,9 @@ class Evidence:
         outage_c: Share of the candidate's calls lost to exhausted transient failures.
         outage_p: Share of the primary's.
         unscored: Share of pairs in which either reply carries no score.
+        wins: Scored pairs in which the candidate's quality is the higher.
+        ties: Scored pairs of equal quality.
+        losses: Scored pairs in which the primary's quality is the higher.
     """
 
     n: int
@@ -128,6 +131,9 @@ class Evidence:
     outage_c: float = 0.0
     outage_p: float = 0.0
     unscored: float = 0.0
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
 
     def __post_init__(self) -> None:
         Moments(mean=self.mean, cov=self.cov, n_eff=self.n_eff, clusters=self.clusters, df=self.df)
@@ -179,6 +185,9 @@ class Evidence:
             "outage_c": self.outage_c,
             "outage_p": self.outage_p,
             "unscored": self.unscored,
+            "wins": self.wins,
+            "ties": self.ties,
+            "losses": self.losses,
         }
 
     @classmethod
@@ -199,6 +208,9 @@ class Evidence:
             outage_c=float(document["outage_c"]),
             outage_p=float(document["outage_p"]),
             unscored=float(document["unscored"]),
+            wins=int(document["wins"]),
+            ties=int(document["ties"]),
+            losses=int(document["losses"]),
         )
 
 
@@ -282,6 +294,7 @@ def pair_evidence(  # noqa: PLR0913 -- one keyword per column of the paired tabl
     worst = design.moments(pessimistic)
     plain = worst if scored.all() else design.only(scored).moments(table[scored])
     w = design.weights
+    gap = table[:, QUALITY_C] - table[:, QUALITY_P]
     return Evidence(
         n=n,
         n_eff=plain.n_eff,
@@ -297,6 +310,9 @@ def pair_evidence(  # noqa: PLR0913 -- one keyword per column of the paired tabl
         outage_c=_share(outage_c, w, "outage_c"),
         outage_p=_share(outage_p, w, "outage_p"),
         unscored=float(w[~scored].sum()),
+        wins=int((gap[scored] > 0).sum()),
+        ties=int((gap[scored] == 0).sum()),
+        losses=int((gap[scored] < 0).sum()),
     )
 
 
@@ -340,6 +356,9 @@ def pool(evidences: Sequence[Evidence]) -> Evidence:
         outage_c=float(np.average([week.outage_c for week in evidences], weights=calls)),
         outage_p=float(np.average([week.outage_p for week in evidences], weights=calls)),
         unscored=float(np.average([week.unscored for week in evidences], weights=calls)),
+        wins=sum(week.wins for week in evidences),
+        ties=sum(week.ties for week in evidences),
+        losses=sum(week.losses for week in evidences),
     )
 
 
