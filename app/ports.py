@@ -279,12 +279,32 @@ class RunStore(Protocol):
         Runs by hand get a slot key of their own and are always inserted.
         """
 
-    async def begin(self, run: Run, plan: Plan) -> Run:
-        """Make it the Plan's one active Run, under a lock on the plan's row; count restarts.
+    async def begin(
+        self, run: Run, plan: Plan, *, owner: str, now: datetime, lease_s: float
+    ) -> Run:
+        """Make it the Plan's one active Run and own it until the lease runs out.
+
+        Done under a lock on the plan's row. A Run that was begun before is taken over when its
+        owner's lease has run out (or is our own); then `restarts` counts up, and counts from 1
+        again when Attempts have settled since the last start.
 
         Raises:
-            RunInProgress: If another Run of the Plan is active.
+            RunInProgress: If another Run of the Plan is active, or this one is in other hands.
         """
+
+    async def renew(self, run_id: str, *, owner: str, now: datetime, lease_s: float) -> bool:
+        """Hold the lease for longer; False when the Run is final or in other hands."""
+
+    async def orphans(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
+        """Runs due or running that nobody holds: their lease ran out or was never taken."""
+
+    async def newest_slot(self, plan_name: str) -> Slot | None:
+        """The newest slot of the Plan that has a row of any status, runs by hand apart."""
+
+    async def record_missed(
+        self, plan: Plan, slots: Sequence[Slot], *, status: RunStatus, now: datetime
+    ) -> int:
+        """Insert rows for slots that will not be run (missed, skipped); count the new ones."""
 
     async def save_sample(self, run: Run, sample: Sample, frozen: JsonObject) -> Run:
         """Commit the Sample with the frozen Policy, once; a second call changes nothing."""
