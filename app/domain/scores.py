@@ -1,8 +1,10 @@
 """Scores: what an Evaluator says about a Completion."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from app.domain.attempts import FailureClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +58,60 @@ class ScoreRecord:
         if not self.is_gate or isinstance(self.result, Unscored):
             return None
         return self.result.value >= 1.0
+
+
+def quality_of(
+    records: Sequence[ScoreRecord], failure_class: FailureClass | None
+) -> tuple[float | None, FailureClass | None]:
+    """The quality of one model's reply to one Case, and why it is unsuccessful, if it is.
+
+    The rule, first match: an unsuccessful reply is worth 0; a failed gate makes it unsuccessful
+    (`GATE`) and worth 0; a gate that could not be judged leaves the quality unknown (None); else
+    it is the weighted mean of the graded Evaluators, None when any of them is Unscored or none
+    has weight. Scores of one Evaluator by several judges count as their mean, and a judge that
+    dropped out does not count.
+
+    Args:
+        records: All scores of this reply; those of other Cases or models must not be among them.
+        failure_class: Why the call itself is unsuccessful (`Reply.failure_class`), or None.
+    """
+    if failure_class is not None:
+        return 0.0, failure_class
+    gates = [record.is_passed for record in records if record.is_gate]
+    if False in gates:
+        return 0.0, FailureClass.GATE
+    parts = _graded(records)
+    values = [_mean_score(part) for part in parts]
+    if None in gates or None in values or not parts:
+        return None, None
+    weights = [part[0].weight for part in parts]
+    total = math.fsum(w * v for w, v in zip(weights, values, strict=True) if v is not None)
+    return min(max(total / math.fsum(weights), 0.0), 1.0), None
+
+
+def unscored_reason(records: Sequence[ScoreRecord]) -> str | None:
+    """Why `quality_of` a successful reply is None; None when it has a number."""
+    gates = [[record] for record in records if record.is_gate]
+    parts = _graded(records)
+    for part in (*gates, *parts):
+        if all(isinstance(record.result, Unscored) for record in part):
+            return f"{part[0].evaluator}: {part[0].result.reason}"
+    return None if parts or not _passed_all(records) else "no graded evaluator applies to this Case"
+
+
+def _passed_all(records: Sequence[ScoreRecord]) -> bool:
+    return all(record.is_passed is not False for record in records)
+
+
+def _graded(records: Sequence[ScoreRecord]) -> list[list[ScoreRecord]]:
+    """The records that enter the mean, those of one Evaluator's judges together."""
+    parts: dict[tuple[str, str], list[ScoreRecord]] = {}
+    for record in records:
+        if not record.is_gate and record.weight > 0:
+            parts.setdefault((record.evaluator, record.evaluator_version), []).append(record)
+    return list(parts.values())
+
+
+def _mean_score(part: Sequence[ScoreRecord]) -> float | None:
+    scores = [record.score for record in part if record.score is not None]
+    return math.fsum(scores) / len(scores) if scores else None
