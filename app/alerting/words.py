@@ -1,0 +1,81 @@
+"""Numbers as people read them, always with their interval or count."""
+
+from decimal import ROUND_HALF_UP, Decimal
+
+from app.stats.estimates import Estimate
+
+MINUS = "\u2212"
+ABSENT = "\u2013"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A difference with its sign, e.g. `−0.01`; never `-0.00`."""
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return (MINUS if value < 0 else "+") + text
+
+
+def difference(estimate: Estimate | None, digits: int = 2) -> str:
+    """A difference with half its interval, e.g. `−0.01 ±0.02`."""
+    if estimate is None:
+        return ABSENT
+    return f"{signed(estimate.point, digits)} ±{estimate.half_width:.{digits}f}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share as per cent, e.g. `31 %`."""
+    text = f"{abs(share) * 100:.{digits}f}"
+    sign = MINUS if share < 0 and float(text) != 0 else ""
+    return f"{sign}{text} %"
+
+
+def percent_range(estimate: Estimate | None) -> str:
+    """An interval of shares, e.g. `31–44 %`."""
+    if estimate is None:
+        return ABSENT
+    low, high = estimate.low * 100, estimate.high * 100
+    if low < 0:
+        return f"{percent(estimate.low)} to {percent(estimate.high)}"
+    return f"{low:.0f}–{high:.0f} %"
+
+
+def money(amount_usd: Decimal | float | None) -> str:
+    """Dollars with as many digits as help, e.g. `$1,140`, `$5.60`, `$0.0042`."""
+    if amount_usd is None:
+        return ABSENT
+    amount = Decimal(str(amount_usd))
+    size = abs(amount)
+    if size >= 1000:
+        text = f"{_rounded(size, '1'):,}"
+    elif size >= Decimal("0.1") or size == 0:
+        text = f"{_rounded(size, '0.01')}"
+    else:
+        text = f"{size:.2g}" if size >= Decimal("0.0001") else f"{size:.1e}"
+    return (MINUS if amount < 0 else "") + "$" + text
+
+
+def money_range(estimate: Estimate | None) -> str:
+    """A monthly amount with its interval, e.g. `$1,140 ($920–1,310)`."""
+    if estimate is None:
+        return ABSENT
+    low, high = money(estimate.low), money(estimate.high)
+    joined = f"{low}–{high.removeprefix('$')}" if low.startswith("$") else f"{low} to {high}"
+    return f"{money(estimate.point)} ({joined})"
+
+
+def seconds(value_s: float | None) -> str:
+    """A duration, e.g. `4.4 s` or `320 ms`."""
+    if value_s is None:
+        return ABSENT
+    return f"{value_s * 1000:.0f} ms" if value_s < 1 else f"{value_s:.1f} s"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, e.g. `400 prompts`, `1 week`."""
+    plural = noun if number == 1 else f"{noun}s"
+    return f"{number:,} {plural}"
+
+
+def _rounded(amount: Decimal, unit: str) -> Decimal:
+    return amount.quantize(Decimal(unit), rounding=ROUND_HALF_UP)
