@@ -28,12 +28,14 @@ class Reading:
         words: Length of the reply in words.
         family: The house style, where the reply shows one.
         start: Where the reply begins in the normalised text.
+        end: Where it ends.
     """
 
     quality: float
     words: int = 1
     family: Family | None = None
     start: int = 0
+    end: int = 0
 
 
 def steps(task: Task) -> int:
@@ -85,6 +87,7 @@ def read_prose(normalised: str) -> list[Reading]:
                 words=body.count(" "),
                 family=next((name for name, tic in _TICS.items() if tic in body), None),
                 start=start,
+                end=end,
             )
         )
     return readings
@@ -99,8 +102,8 @@ def read_structured(normalised: str, task: Task) -> Reading | None:
     answer = normalise(task.expected_text() or "")
     found = normalised.rfind(answer)
     if found >= 0:
-        return Reading(quality=1.0, start=found)
-    return Reading(quality=0.0) if normalised.strip() else None
+        return Reading(quality=1.0, start=found, end=found + len(answer))
+    return Reading(quality=0.0, end=len(normalised)) if normalised.strip() else None
 
 
 def _prose(task: Task, level: int, *, rng: random.Random, family: Family, tokens: int) -> str:
@@ -199,16 +202,19 @@ def _read_fields(normalised: str, task: Task) -> Reading | None:
         (start, key, end) for key in keys for start, _, end in _occurrences(normalised, ((key, 0),))
     )
     seen: set[str] = set()
-    right, start = 0, 0
+    right, start, stop = 0, 0, 0
     for begin, key, end in reversed(places):
         if key in seen:
             break
         seen.add(key)
         start = begin
-        right += normalised.startswith(keys[key], end - 1)
+        is_right = normalised.startswith(keys[key], end - 1)
+        right += is_right
+        stop = max(stop, end + (len(keys[key]) if is_right else 0))
     if not seen:
         return None
-    return Reading(quality=right / len(keys), words=normalised.count(" ", start), start=start)
+    words = normalised.count(" ", start, stop)
+    return Reading(quality=right / len(keys), words=words, start=start, end=stop)
 
 
 def _read_label(normalised: str, task: Task) -> Reading | None:
@@ -220,7 +226,8 @@ def _read_label(normalised: str, task: Task) -> Reading | None:
     if not places:
         return None
     start, label = max(places)
-    return Reading(quality=float(label == task.kind.label), start=start)
+    end = start + len(normalise(label))
+    return Reading(quality=float(label == task.kind.label), start=start, end=end)
 
 
 def _occurrences(
