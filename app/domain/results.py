@@ -8,6 +8,7 @@ from enum import StrEnum
 from app.domain.attempts import FailureClass
 from app.domain.models import Role
 from app.stats.estimates import Estimate
+from app.stats.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,17 @@ class Segment:
 
     name: str = "all"
     value: str = ""
+
+    @property
+    def key(self) -> str:
+        """`name=value`, the key under which Evidence of the segment is kept; `all` for the whole."""
+        return f"{self.name}={self.value}" if self.value or self.name != "all" else self.name
+
+    @classmethod
+    def from_key(cls, key: str) -> "Segment":
+        """The Segment whose `key` this is."""
+        name, _, value = key.partition("=")
+        return cls(name=name, value=value)
 
 
 ALL = Segment()
@@ -132,6 +144,25 @@ class Verdict:
     kind: VerdictKind
     reasons: tuple[str, ...]
     caveats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedEvidence:
+    """What the pairs of one Run (or of all Runs of one week) say about a candidate.
+
+    Attributes:
+        evidence: None when the pairs cannot carry any.
+        reason: Why the week is unmeasured for this candidate, None when it is measured.
+        segments: Evidence per `Segment.key`, where a segment carries any.
+        dropped: Pairs left out, by reason.
+    """
+
+    candidate: str
+    primary: str
+    evidence: Evidence | None
+    reason: str | None = None
+    segments: Mapping[str, Evidence] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
