@@ -1,0 +1,235 @@
+"""Pairs: primary and candidate results on one Case, reduced to Evidence."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from app.domain.attempts import NEEDS_OPERATOR, OURS, OUTAGE, FailureClass
+from app.domain.results import ALL, CaseResult, PairedEvidence, Segment
+from app.stats.arrays import NotEnoughDataError
+from app.stats.evidence import MAX_OUTAGE_SHARE, Evidence, pair_evidence
+
+MAX_UNKNOWN_COST_SHARE = 0.10
+"""Pairs of unknown cost beyond this share leave a cost that nobody counted: unmeasured."""
+
+TURN = "turn"
+"""Segment name under which first and later turns of conversations are told apart."""
+
+#: On the primary: a cause outside both models, or a Case that production would not have served.
+_PRIMARY_SAYS_NOTHING = OUTAGE | OURS | {FailureClass.TOO_LARGE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Primary and candidate results on one Case."""
+
+    primary: CaseResult
+    candidate: CaseResult
+
+    @property
+    def is_cost_known(self) -> bool:
+        """Whether the money of both sides is known."""
+        return self.primary.is_cost_known and self.candidate.is_cost_known
+
+
+def compare(results: Iterable[CaseResult], *, primary: str, candidate: str) -> PairedEvidence:
+    """Reduce the pairs of a candidate and the primary to Evidence, whole and per segment.
+
+    Anchors stay out. A pair is dropped, and counted, when the primary failed for a cause outside
+    both models (an outage, our own budget), when the Case is too large for the primary, when our
+    budget kept the candidate from being asked, or when what either cost is unknown. Any other
+    failure of the candidate is its own: quality 0 at full cost.
+
+    Args:
+        results: What every model did on every Case of the Run or week.
+        primary: Name of the primary, or of any model to compare with.
+        candidate: Name of the model that would take its place.
+    """
+    pairs = paired(results, primary=primary, candidate=candidate)
+    kept, dropped = _keep(pairs)
+    evidence = _evidence(kept, pairs)
+    return PairedEvidence(
+        candidate=candidate,
+        primary=primary,
+        evidence=evidence,
+        reason=_reason(pairs, kept, dropped, evidence),
+        segments=_segment_evidence(kept),
+        dropped=dropped,
+    )
+
+
+def paired(results: Iterable[CaseResult], *, primary: str, candidate: str) -> tuple[Pair, ...]:
+    """Match both models' results on Cases that both were run on, anchors left out."""
+    rows = [row for row in results if not row.is_anchor]
+    mine = {row.case_id: row for row in rows if row.model_name == primary}
+    return tuple(
+        Pair(primary=mine[row.case_id], candidate=row)
+        for row in rows
+        if row.model_name == candidate and row.case_id in mine
+    )
+
+
+def merge_runs(runs: Sequence[Sequence[CaseResult]]) -> tuple[CaseResult, ...]:
+    """Join the results of several Runs of one week, each weighing as many rows as it drew.
+
+    Conversations that appear in several Runs stay one independent unit.
+    """
+    drawn = [_rows_drawn(run) for run in runs]
+    total = sum(drawn)
+    if len(runs) == 1 or total == 0:
+        return tuple(row for run in runs for row in run)
+    return tuple(
+        replace(row, weight=row.weight * rows / total)
+        for run, rows in zip(runs, drawn, strict=True)
+        for row in run
+    )
+
+
+def segments_of(rows: Iterable[CaseResult]) -> tuple[Segment, ...]:
+    """Every segment value among the rows, and first and later turns where both occur."""
+    found: set[tuple[str, str]] = set()
+    turns: set[str] = set()
+    for row in rows:
+        found.update(row.segments.items())
+        turns.add(turn_of(row))
+    if len(turns) > 1:
+        found.update((TURN, turn) for turn in turns)
+    return tuple(Segment(name=name, value=value) for name, value in sorted(found))
+
+
+def in_segment(row: CaseResult, segment: Segment) -> bool:
+    """Whether the row belongs to the segment."""
+    if segment == ALL:
+        return True
+    if segment.name == TURN and TURN not in row.segments:
+        return turn_of(row) == segment.value
+    return row.segments.get(segment.name) == segment.value
+
+
+def turn_of(row: CaseResult) -> str:
+    """`first` or `later`: whether the prompt already holds an assistant's words."""
+    return "later" if row.is_later_turn else "first"
+
+
+def conversation_of(row: CaseResult) -> tuple[str, str]:
+    """The independent unit a row belongs to: its conversation, else the row alone."""
+    if row.conversation is None:
+        return ("case", row.case_id)
+    return ("conversation", row.conversation)
+
+
+def _rows_drawn(run: Sequence[CaseResult]) -> int:
+    return sum({row.case_id: row.copies for row in run if not row.is_anchor}.values())
+
+
+def _keep(pairs: Sequence[Pair]) -> tuple[list[Pair], dict[str, int]]:
+    kept, dropped = [], Counter[str]()
+    for pair in pairs:
+        reason = _drop_reason(pair)
+        if reason is None:
+            kept.append(pair)
+        else:
+            dropped[reason] += 1
+    return kept, dict(dropped)
+
+
+def _drop_reason(pair: Pair) -> str | None:
+    failure = pair.primary.failure_class
+    if failure in _PRIMARY_SAYS_NOTHING:
+        return f"primary: {failure}"
+    if pair.candidate.failure_class is FailureClass.BUDGET:
+        return "candidate not asked: budget"
+    if not pair.is_cost_known:
+        return "unknown cost"
+    return None
+
+
+def _segment_evidence(kept: Sequence[Pair]) -> dict[str, Evidence]:
+    return {
+        segment.key: evidence
+        for segment in segments_of(pair.primary for pair in kept)
+        if (evidence := _evidence([p for p in kept if in_segment(p.primary, segment)])) is not None
+    }
+
+
+def _evidence(kept: Sequence[Pair], asked: Sequence[Pair] | None = None) -> Evidence | None:
+    """Reduce kept pairs to Evidence; outage shares are those of all pairs that were asked for."""
+    try:
+        evidence = _reduce(kept)
+    except NotEnoughDataError:
+        return None
+    everyone = kept if asked is None else asked
+    return replace(
+        evidence,
+        outage_c=_outage(everyone, lambda pair: pair.candidate),
+        outage_p=_outage(everyone, lambda pair: pair.primary),
+    )
+
+
+def _reduce(pairs: Sequence[Pair]) -> Evidence:
+    mine, theirs = [p.primary for p in pairs], [p.candidate for p in pairs]
+    return pair_evidence(
+        [float(row.spend_usd) for row in theirs],
+        [float(row.spend_usd) for row in mine],
+        [row.quality or 0.0 for row in theirs],
+        [row.quality or 0.0 for row in mine],
+        ok_c=[row.is_success for row in theirs],
+        ok_p=[row.is_success for row in mine],
+        weights=[row.weight for row in mine],
+        clusters=[conversation_of(row) for row in mine],
+        strata=[row.stratum for row in mine],
+        scored_c=[row.quality is not None for row in theirs],
+        scored_p=[row.quality is not None for row in mine],
+        latency_c=_latencies(theirs),
+        latency_p=_latencies(mine),
+    )
+
+
+def _latencies(rows: Sequence[CaseResult]) -> list[float] | None:
+    """Seconds of each response; None when a successful one was not timed (stored replies)."""
+    if any(row.is_success and row.latency_s is None for row in rows):
+        return None
+    return [row.latency_s or 0.0 for row in rows]
+
+
+def _outage(pairs: Sequence[Pair], side: Callable[[Pair], CaseResult]) -> float:
+    total = sum(pair.primary.weight for pair in pairs)
+    lost = sum(pair.primary.weight for pair in pairs if side(pair).failure_class in OUTAGE)
+    return min(lost / total, 1.0) if total > 0 else 0.0
+
+
+def _reason(
+    pairs: Sequence[Pair],
+    kept: Sequence[Pair],
+    dropped: Mapping[str, int],
+    evidence: Evidence | None,
+) -> str | None:
+    if not pairs:
+        return "no Case was run on both models"
+    for who, rows in (
+        ("candidate", [pair.candidate for pair in pairs]),
+        ("primary", [pair.primary for pair in pairs]),
+    ):
+        reason = _outage_reason(who, rows)
+        if reason is not None:
+            return reason
+    unknown = dropped.get("unknown cost", 0)
+    if unknown > MAX_UNKNOWN_COST_SHARE * len(pairs):
+        return f"the cost of {unknown} of {len(pairs)} pairs is unknown (calls cut off midway)"
+    if evidence is None:
+        return f"{len(kept)} usable pairs carry no evidence"
+    return evidence.unmeasured_because
+
+
+def _outage_reason(who: str, rows: Sequence[CaseResult]) -> str | None:
+    """Say what kept a model from answering, when it did so too often to speak of quality."""
+    lost = Counter(row.failure_class for row in rows if row.failure_class in OUTAGE)
+    total = sum(row.weight for row in rows)
+    share = sum(row.weight for row in rows if row.failure_class in OUTAGE) / total if total else 0.0
+    if share <= MAX_OUTAGE_SHARE:
+        return None
+    causes = ", ".join(f"{failure} {count}" for failure, count in lost.most_common())
+    said = f"the {who} did not answer {sum(lost.values())} of {len(rows)} calls ({causes})"
+    if any(failure in NEEDS_OPERATOR for failure in lost):
+        return f"{said}: its key, account or model id needs mending"
+    return f"{said}: an outage is not quality"
