@@ -232,6 +232,7 @@ class PostgresServer:
             "max_logical_replication_workers": "0",
             "max_parallel_workers_per_gather": "0",
             "jit": "off",
+            "search_path": "public",  # not "$user": the superuser is named like our schema
             "timezone": "UTC",
             "log_timezone": "UTC",
             "log_checkpoints": "off",
