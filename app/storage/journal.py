@@ -293,7 +293,7 @@ async def _write_opens(
         for request in requests
         for period, cap_usd in _periods(request.item, caps).items()
     }
-    used = await _lock_ledger(cursor, limits)
+    used = await _lock_ledger(cursor, limits, caps)
     accepted: list[_Open] = []
     refused: list[tuple[_Request, object]] = []
     for request in requests:
@@ -320,18 +320,17 @@ def _periods(item: AttemptOpening, caps: Callable[[str], Caps]) -> Mapping[str, 
     return caps(item.plan_name).periods(item.shard.run_id, item.sent_at)
 
 
-async def _lock_ledger(cursor: _Cursor, limits: Mapping[tuple[str, str], Decimal]) -> _Ledger:
-    """The money charged to each period, its rows locked; rows are made from the journal."""
+async def _lock_ledger(
+    cursor: _Cursor, limits: Mapping[tuple[str, str], Decimal], caps: Callable[[str], Caps]
+) -> _Ledger:
+    """The money charged to each period, its rows locked; missing rows are made from the journal."""
     used: _Ledger = {}
     for plan_name, period in sorted(limits):
         await cursor.execute(_SELECT_LEDGER, (plan_name, period))
         row = await cursor.fetchone()
         if row is None:
-            await cursor.execute(
-                "INSERT INTO switchwise.ledger (plan_name, period, reserved_usd, spent_usd)"
-                " VALUES (%s, %s, 0, 0) ON CONFLICT DO NOTHING",
-                (plan_name, period),
-            )
+            since, run_id = _span(period, caps(plan_name).zone)
+            await cursor.execute(_MAKE_LEDGER, (plan_name, period, plan_name, since, run_id))
             await cursor.execute(_SELECT_LEDGER, (plan_name, period))
             row = await cursor.fetchone()
         used[(plan_name, period)] = Decimal(str(row[0])) if row else Decimal(0)
@@ -342,6 +341,25 @@ _SELECT_LEDGER = (
     "SELECT reserved_usd + spent_usd FROM switchwise.ledger"
     " WHERE plan_name = %s AND period = %s FOR UPDATE"
 )
+
+
+_MAKE_LEDGER = """
+    INSERT INTO switchwise.ledger (plan_name, period, reserved_usd, spent_usd)
+    SELECT %s, %s,
+      coalesce(sum(reserved_usd) FILTER (WHERE cost_usd IS NULL), 0), coalesce(sum(cost_usd), 0)
+    FROM switchwise.attempts
+    WHERE plan_name = %s AND sent_at >= %s AND run_id = coalesce(%s::uuid, run_id)
+    ON CONFLICT DO NOTHING
+"""
+
+
+def _span(period: str, zone: ZoneInfo) -> tuple[datetime, str | None]:
+    """When the Attempts of a period begin, and the Run they belong to if it is one Run's."""
+    kind, _, value = period.partition(":")
+    if kind == "run":
+        return datetime(1970, 1, 1, tzinfo=zone), value
+    year, month = value.split("-")
+    return datetime(int(year), int(month), 1, tzinfo=zone), None
 
 
 async def _refusal(cursor: _Cursor, key: tuple[str, str], cap_usd: Decimal) -> BudgetRefusal:
