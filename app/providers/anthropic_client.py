@@ -1,10 +1,12 @@
 """The anthropic SDK, told everything explicitly so that it reads nothing from its surroundings."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import anthropic
 
+from app import __version__
 from app.domain.attempts import Completion, Failure
 from app.domain.models import Endpoint
 from app.ports import Clock
@@ -17,15 +19,14 @@ class AnthropicClient:
     """One SDK client for one endpoint: no retries, no environment, no profiles, no redirects."""
 
     def __init__(self, endpoint: Endpoint, clock: Clock) -> None:
-        self._sdk = anthropic.AsyncAnthropic(
+        self._sdk = _Sdk(
             api_key=endpoint.api_key.reveal() or "none",
             base_url=endpoint.base_url,
             max_retries=0,
             http_client=open_client(endpoint, clock),
             open_telemetry=False,
         )
-        # The constructor adds headers that the environment names; only the plan may add any.
-        self._sdk._custom_headers = _headers(endpoint)  # noqa: SLF001
+        self._sdk.be_plain(endpoint)
         self._create = self._sdk.messages.with_streaming_response.create
         self._exchange = Exchange(
             clock,
@@ -45,13 +46,38 @@ class AnthropicClient:
         await self._sdk.close()
 
 
-def _headers(endpoint: Endpoint) -> dict[str, Any]:
-    headers: dict[str, Any] = {}
+class _Sdk(anthropic.AsyncAnthropic):
+    """The SDK's client, sending the plan's headers and no others.
+
+    The original also sends what the environment names in ANTHROPIC_CUSTOM_HEADERS and a dozen
+    headers about this machine, and builds them anew for every call.
+    """
+
+    _plain: Mapping[str, str | anthropic.Omit]
+
+    def be_plain(self, endpoint: Endpoint) -> None:
+        """Send this endpoint's headers from now on."""
+        self._plain = _headers(endpoint, super().default_headers)
+        self._custom_headers = {}
+
+    @property
+    def default_headers(self) -> dict[str, str | anthropic.Omit]:
+        return dict(self._plain)
+
+
+def _headers(
+    endpoint: Endpoint, sdk_headers: Mapping[str, str | anthropic.Omit]
+) -> dict[str, str | anthropic.Omit]:
+    headers: dict[str, str | anthropic.Omit] = {
+        "Content-Type": "application/json",
+        "User-Agent": f"switchwise/{__version__}",
+        "anthropic-version": endpoint.api_version or sdk_headers["anthropic-version"],
+    }
     key = endpoint.api_key.reveal()
-    if endpoint.auth == "x-api-key" or not key:
+    if not key:
         headers["Authorization"] = anthropic.Omit()
-    if endpoint.auth == "x-api-key" and key:
+    elif endpoint.auth == "bearer":
+        headers["Authorization"] = f"Bearer {key}"
+    else:
         headers["X-Api-Key"] = key
-    if endpoint.api_version is not None:
-        headers["anthropic-version"] = endpoint.api_version
     return {**headers, **dict(endpoint.headers)}

@@ -7,7 +7,7 @@ goes out, which no SDK tells, and costs less CPU than the pool's stock ones.
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 import httpcore2
 import httpx2
@@ -20,6 +20,7 @@ CONNECT_TIMEOUT_S = 10.0
 _KEEPALIVE_S = 4.0
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _PAUSE_BYTES = 1024 * 1024
+_SDK_TELEMETRY = b"x-stainless-"
 #: Their debug logs hold prompts and keys.
 _TALKATIVE = ("anthropic", "openai", "httpx2", "httpcore2")
 
@@ -39,7 +40,7 @@ class Connection(asyncio.Protocol, httpcore2.AsyncNetworkStream):
         self._is_over = False
         self._error: Exception | None = None
         self._is_paused = False
-        self._is_sending = False
+        self._outgoing = bytearray()
         self.sent_at = clock.monotonic()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,7 +71,8 @@ class Connection(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 -- the base class names it
         """Some bytes, or none at the end; the caller's total deadline bounds the wait."""
         del max_bytes, timeout
-        self._is_sending = False
+        if self._outgoing:
+            self._send()
         if not self._received and not self._is_over:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -89,16 +91,9 @@ class Connection(asyncio.Protocol, httpcore2.AsyncNetworkStream):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- the base class names it
-        """Send the bytes; the first after a read begin a new request."""
+        """Hold the bytes until the whole request is written: it goes out with the next read."""
         del timeout
-        if not buffer:
-            return
-        if self._transport is None or self._transport.is_closing():
-            raise httpcore2.WriteError("the connection is closed")
-        if not self._is_sending:
-            self._is_sending = True
-            self.sent_at = self._clock.monotonic()
-        self._transport.write(buffer)
+        self._outgoing += buffer
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -133,6 +128,13 @@ class Connection(asyncio.Protocol, httpcore2.AsyncNetworkStream):
         if info == "is_readable":
             return self._is_over or bool(self._received)
         return None if self._transport is None else self._transport.get_extra_info(info)
+
+    def _send(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            raise httpcore2.ReadError("the connection is closed")
+        self.sent_at = self._clock.monotonic()
+        self._transport.write(self._outgoing)
+        self._outgoing = bytearray()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -174,7 +176,9 @@ class _BodyStream(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
-        async for chunk in self._response.aiter_stream():
+        stream = self._response.stream
+        assert isinstance(stream, AsyncIterable)  # noqa: S101 -- the pool is asynchronous
+        async for chunk in stream:
             size += len(chunk)
             if size > _MAX_BODY_BYTES:
                 raise BodyTooLarge
@@ -205,7 +209,11 @@ class Transport(httpx2.AsyncBaseTransport):
                 url=httpcore2.URL(
                     scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
                 ),
-                headers=request.headers.raw,
+                headers=[
+                    header
+                    for header in request.headers.raw
+                    if not header[0].lower().startswith(_SDK_TELEMETRY)
+                ],
                 content=request.stream,
                 extensions=request.extensions,
             )

@@ -100,7 +100,8 @@ class Exchange:
 
 async def _read(response: httpx2.Response, trace: "_Trace", deadline: asyncio.Timeout) -> None:
     trace.begin(response)
-    async for chunk in response.aiter_bytes():
+    is_plain = "content-encoding" not in response.headers
+    async for chunk in response.aiter_raw() if is_plain else response.aiter_bytes():
         if trace.take(chunk):
             deadline.reschedule(asyncio.get_running_loop().time() + _LINGER_S)
     trace.end()
