@@ -13,7 +13,9 @@ _HEADING = re.compile(
     re.MULTILINE,
 )
 _REPLY_NAME = re.compile(r"reply|replies|response|answer|output|completion|candidate|assistant")
-_NOT_REPLY = re.compile(X)
+_NOT_REPLY = re.compile(
+    r"reference|expected|gold|ideal|instruct|format|rubric|end|criteria|how|your"
+)
 _QUESTION_NAME = re.compile(
     r"prompt|question|conversation|dialogue|task|user|customer|request|input|context|message"
 )
