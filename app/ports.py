@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
@@ -357,8 +357,11 @@ class RunStore(Protocol):
     async def spend(self, run_id: str) -> Sequence[SpendLine]:
         """What the Run spent, by model and purpose."""
 
-    async def month_spend(self, plan_name: str, month: date) -> Decimal:
-        """What the Plan has charged to its cap in the month (first day, the Plan's time zone)."""
+    async def spend_since(self, plan_name: str, since: datetime) -> Decimal:
+        """What the Plan has charged to its caps since then, open reservations included."""
+
+    async def scrub(self, run_id: str, clean: Callable[[str], str] | None) -> None:
+        """Replace every stored text of the Run by its cleaned form; None removes all bodies."""
 
     async def finish(self, results: RunResults) -> None:
         """Commit results, evidence, states, alerts (outbox) and the final status together."""

@@ -1,0 +1,664 @@
+"""Runs, their Samples, shards and what was paid for."""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    Row,
+    RowMapping,
+    Text,
+    bindparam,
+    cast,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import __version__
+from app.domain.attempts import AttemptState, FailureClass, Purpose, Reply, SettledCalls, ShardRef
+from app.domain.cases import Case, Sample, Window
+from app.domain.errors import FenceLost, RunInProgress
+from app.domain.json_values import JsonObject
+from app.domain.plans import Plan
+from app.domain.runs import ClaimedShard, Run, RunStatus, Shard, Slot, SpendLine, Trigger
+from app.storage.case_rows import (
+    case_of,
+    case_row,
+    plain_json,
+    result_of,
+    run_of,
+    shard_of,
+    slot_column,
+)
+from app.storage.engine import Database
+from app.storage.tables import ATTEMPTS, CASES, PLANS, RUNS, SHARDS
+
+_ACTIVE = (RunStatus.DUE.value, RunStatus.RUNNING.value)
+
+
+class PostgresRuns:
+    """Runs, Samples and shards in Postgres.
+
+    Args:
+        database: The results database.
+        now: The injected clock's `now`.
+    """
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._now = now
+
+    # --- slots and leases -----------------------------------------------------------------------
+
+    async def request(self, plan: Plan, slot: Slot, trigger: Trigger, *, seed: int) -> Run | None:
+        """Insert the Run of a slot in status `due`; None when the slot already has one."""
+        values = _new_run(plan, slot, trigger, seed=seed, now=self._now())
+        async with self._database.transaction() as connection:
+            await _know_plan(connection, plan, self._now())
+            row = (
+                await connection.execute(
+                    upsert(RUNS)
+                    .values(values)
+                    .on_conflict_do_nothing(index_elements=["plan_name", "slot_key"])
+                    .returning(*RUNS.c)
+                )
+            ).mappings()
+            found = row.one_or_none()
+        return run_of(found) if found is not None else None
+
+    async def begin(
+        self, run: Run, plan: Plan, *, owner: str, now: datetime, lease_s: float
+    ) -> Run:
+        """Make it the Plan's one active Run and own it until the lease runs out."""
+        async with self._database.transaction() as connection:
+            await _know_plan(connection, plan, now)
+            await _lock_plan(connection, plan.name)
+            await _refuse_if_busy(connection, run, owner=owner, now=now)
+            settled = await _settled_count(connection, run.run_id)
+            current = (
+                (await connection.execute(select(RUNS).where(RUNS.c.run_id == run.run_id)))
+                .mappings()
+                .one()
+            )
+            restarts = 0
+            if current["status"] == RunStatus.RUNNING.value:
+                has_progress = settled > current["progress_mark"]
+                restarts = 1 if has_progress else current["restarts"] + 1
+            started_at = current["started_at"] or now
+            row = await connection.execute(
+                update(RUNS)
+                .where(RUNS.c.run_id == run.run_id)
+                .values(
+                    status=RunStatus.RUNNING.value,
+                    started_at=started_at,
+                    finished_at=None,
+                    owner=owner,
+                    lease_until=now + timedelta(seconds=lease_s),
+                    restarts=restarts,
+                    progress_mark=settled,
+                )
+                .returning(*RUNS.c)
+            )
+            return run_of(row.mappings().one())
+
+    async def renew(self, run_id: str, *, owner: str, now: datetime, lease_s: float) -> bool:
+        """Hold the lease for longer; False when the Run is final or in other hands."""
+        async with self._database.transaction() as connection:
+            renewed = await connection.execute(
+                update(RUNS)
+                .where(
+                    RUNS.c.run_id == run_id,
+                    RUNS.c.owner == owner,
+                    RUNS.c.status == RunStatus.RUNNING.value,
+                )
+                .values(lease_until=now + timedelta(seconds=lease_s))
+            )
+            return renewed.rowcount == 1
+
+    async def release(self, run_id: str, *, owner: str) -> None:
+        """Give the lease back, so that the Run can be resumed at once."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                update(RUNS)
+                .where(RUNS.c.run_id == run_id, RUNS.c.owner == owner)
+                .values(lease_until=None)
+            )
+
+    async def orphans(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
+        """Runs due or running that nobody holds; Runs by hand are left to hands."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(
+                select(RUNS)
+                .where(
+                    RUNS.c.plan_name == plan_name,
+                    RUNS.c.status.in_(_ACTIVE),
+                    RUNS.c.trigger == Trigger.SCHEDULE.value,
+                    or_(RUNS.c.lease_until.is_(None), RUNS.c.lease_until < now),
+                )
+                .order_by(RUNS.c.slot_at)
+            )
+            return [run_of(row) for row in rows.mappings()]
+
+    async def newest_slot(self, plan_name: str) -> Slot | None:
+        """The newest slot of the Plan that has a row of any status, Runs by hand apart."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(
+                select(RUNS)
+                .where(
+                    RUNS.c.plan_name == plan_name,
+                    RUNS.c.trigger == Trigger.SCHEDULE.value,
+                )
+                .order_by(RUNS.c.slot_key.desc())
+                .limit(1)
+            )
+            found = rows.mappings().one_or_none()
+        return run_of(found).slot if found is not None else None
+
+    async def record_missed(
+        self, plan: Plan, slots: Sequence[Slot], *, status: RunStatus, now: datetime
+    ) -> int:
+        """Insert rows for slots that will not be run (missed, skipped); count the new ones."""
+        rows = [
+            {
+                **_new_run(plan, slot, Trigger.SCHEDULE, seed=0, now=now),
+                "status": status.value,
+                "finished_at": now,
+                "error_code": status.value,
+            }
+            for slot in slots
+        ]
+        async with self._database.transaction() as connection:
+            await _know_plan(connection, plan, now)
+            inserted = await connection.execute(
+                upsert(RUNS)
+                .values(rows)
+                .on_conflict_do_nothing(index_elements=["plan_name", "slot_key"])
+                .returning(RUNS.c.run_id)
+            )
+            return len(inserted.all())
+
+    # --- runs -----------------------------------------------------------------------------------
+
+    async def run(self, run_id: str) -> Run | None:
+        """The Run with this id (or unique prefix)."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(
+                select(RUNS).where(cast(RUNS.c.run_id, Text).startswith(run_id)).limit(2)
+            )
+            found = rows.mappings().all()
+        return run_of(found[0]) if len(found) == 1 else None
+
+    async def active_run(self, plan_name: str) -> Run | None:
+        """The Plan's Run in work, if any."""
+        return await self.latest_run(plan_name, statuses=(RunStatus.RUNNING,))
+
+    async def latest_run(self, plan_name: str, *, statuses: Sequence[RunStatus] = ()) -> Run | None:
+        """The Plan's newest Run, optionally of these statuses."""
+        runs = await self.runs(plan_name, statuses=statuses, limit=1)
+        return runs[0] if runs else None
+
+    async def runs(
+        self, plan_name: str, *, statuses: Sequence[RunStatus] = (), limit: int = 100
+    ) -> Sequence[Run]:
+        """The Plan's Runs, newest first."""
+        query = select(RUNS).where(RUNS.c.plan_name == plan_name)
+        if statuses:
+            query = query.where(RUNS.c.status.in_([status.value for status in statuses]))
+        query = query.order_by(RUNS.c.slot_at.desc(), RUNS.c.created_at.desc()).limit(limit)
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(query)
+            return [run_of(row) for row in rows.mappings()]
+
+    async def plan_names(self) -> Sequence[str]:
+        """Every plan that has a row."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(select(PLANS.c.plan_name).order_by(PLANS.c.plan_name))
+            return [str(row[0]) for row in rows]
+
+    async def mark(
+        self, run_id: str, status: RunStatus, *, at: datetime, code: str | None, message: str | None
+    ) -> None:
+        """Set a final status without results (failed, skipped, missed)."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                update(RUNS)
+                .where(RUNS.c.run_id == run_id)
+                .values(
+                    status=status.value,
+                    finished_at=at,
+                    error_code=code,
+                    error_message=message,
+                    lease_until=None,
+                )
+            )
+
+    # --- samples --------------------------------------------------------------------------------
+
+    async def save_sample(self, run: Run, sample: Sample, frozen: JsonObject) -> Run:
+        """Commit the Sample with the frozen Policy, once; a second call changes nothing."""
+        async with self._database.transaction() as connection:
+            locked = await connection.execute(
+                select(RUNS).where(RUNS.c.run_id == run.run_id).with_for_update()
+            )
+            current = locked.mappings().one()
+            if current["window_start"] is not None:
+                return run_of(current)
+            await connection.execute(
+                insert(CASES),
+                [case_row(case, run.run_id) for case in (*sample.cases, *sample.anchors)],
+            )
+            row = await connection.execute(
+                update(RUNS)
+                .where(RUNS.c.run_id == run.run_id)
+                .values(
+                    window_start=sample.window.start,
+                    window_end=sample.window.end,
+                    cases_requested=sample.requested,
+                    cases_sampled=len(sample.cases),
+                    drawn=sample.drawn,
+                    frame=sample.frame,
+                    skipped=dict(sample.skipped),
+                    mean_logged_output_tokens=sample.mean_logged_output_tokens,
+                    frozen=plain_json(frozen),
+                )
+                .returning(*RUNS.c)
+            )
+            return run_of(row.mappings().one())
+
+    async def sample(self, run_id: str) -> Sample | None:
+        """The Sample of a Run with its Cases and anchors, None before it was saved."""
+        async with self._database.transaction() as connection:
+            runs = await connection.execute(select(RUNS).where(RUNS.c.run_id == run_id))
+            run = runs.mappings().one_or_none()
+            if run is None or run["window_start"] is None:
+                return None
+            rows = await connection.execute(
+                select(CASES)
+                .where(CASES.c.run_id == run_id, CASES.c.body.is_not(None))
+                .order_by(CASES.c.ordinal)
+            )
+            cases = [case_of(row) for row in rows.mappings()]
+        return Sample(
+            window=Window(start=run["window_start"], end=run["window_end"]),
+            seed=run["seed"],
+            frame=run["frame"],
+            requested=run["cases_requested"],
+            drawn=run["drawn"],
+            cases=tuple(case for case in cases if not case.is_anchor),
+            anchors=tuple(case for case in cases if case.is_anchor),
+            skipped=run["skipped"],
+            mean_logged_output_tokens=run["mean_logged_output_tokens"],
+        )
+
+    async def anchors(self, plan_name: str, *, before_run: str) -> Sequence[Case]:
+        """The anchors of the Plan's last complete Run."""
+        last = (
+            select(RUNS.c.run_id)
+            .where(
+                RUNS.c.plan_name == plan_name,
+                RUNS.c.run_id != before_run,
+                RUNS.c.status == RunStatus.DONE.value,
+                RUNS.c.trigger != Trigger.HAND.value,
+            )
+            .order_by(RUNS.c.slot_at.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        query = select(CASES).where(
+            CASES.c.run_id == last, CASES.c.is_anchor, CASES.c.body.is_not(None)
+        )
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(query.order_by(CASES.c.ordinal))
+            return [case_of(row) for row in rows.mappings()]
+
+    async def earlier_cases(self, plan_name: str, *, before_run: str, limit: int) -> Sequence[Case]:
+        """Cases of earlier complete Runs that can become anchors, newest Runs first."""
+        query = (
+            select(CASES)
+            .join(RUNS, RUNS.c.run_id == CASES.c.run_id)
+            .where(
+                RUNS.c.plan_name == plan_name,
+                RUNS.c.run_id != before_run,
+                RUNS.c.status == RunStatus.DONE.value,
+                RUNS.c.trigger != Trigger.HAND.value,
+                ~CASES.c.is_anchor,
+                CASES.c.body.is_not(None),
+            )
+            .order_by(RUNS.c.slot_at.desc(), CASES.c.ordinal)
+            .limit(limit)
+        )
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(query)
+            return [case_of(row) for row in rows.mappings()]
+
+    async def scrub(self, run_id: str, clean: Callable[[str], str] | None) -> None:
+        """Replace every stored text of the Run by its cleaned form; None removes all bodies."""
+        async with self._database.transaction() as connection:
+            if clean is None:
+                await _remove_bodies(connection, run_id)
+            else:
+                await _clean_bodies(connection, run_id, clean)
+
+    # --- shards ---------------------------------------------------------------------------------
+
+    async def plan_shards(self, run_id: str, shards: Sequence[Shard]) -> None:
+        """Add the shards of a block, once."""
+        rows = [
+            {
+                "run_id": run_id,
+                "shard_no": shard.shard_no,
+                "block": shard.block,
+                "models": list(shard.models),
+                "case_ids": list(shard.case_ids),
+                "fence": 0,
+                "is_done": False,
+            }
+            for shard in shards
+        ]
+        async with self._database.transaction() as connection:
+            await connection.execute(upsert(SHARDS).on_conflict_do_nothing(), rows)
+
+    async def shards(self, run_id: str) -> Sequence[Shard]:
+        """All shards so far, in order."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(
+                select(SHARDS).where(SHARDS.c.run_id == run_id).order_by(SHARDS.c.shard_no)
+            )
+            return [shard_of(row) for row in rows.mappings()]
+
+    async def claim(self, run_id: str, shard_no: int, *, owner: str, at: datetime) -> ClaimedShard:
+        """Take the shard under a new Fence; `sent` Attempts of earlier owners become ambiguous."""
+        async with self._database.transaction() as connection:
+            claimed = await connection.execute(
+                update(SHARDS)
+                .where(SHARDS.c.run_id == run_id, SHARDS.c.shard_no == shard_no)
+                .values(fence=SHARDS.c.fence + 1, owner=owner, claimed_at=at)
+                .returning(*SHARDS.c)
+            )
+            shard = shard_of(claimed.mappings().one())
+            if shard.fence > 1:
+                await connection.execute(
+                    update(ATTEMPTS)
+                    .where(
+                        ATTEMPTS.c.run_id == run_id,
+                        ATTEMPTS.c.shard_no == shard_no,
+                        ATTEMPTS.c.state == AttemptState.SENT.value,
+                    )
+                    .values(state=AttemptState.AMBIGUOUS.value)
+                )
+            rows = await connection.execute(
+                select(CASES)
+                .where(CASES.c.case_id.in_(shard.case_ids), CASES.c.body.is_not(None))
+                .order_by(CASES.c.ordinal)
+            )
+            return ClaimedShard(shard=shard, cases=tuple(case_of(row) for row in rows.mappings()))
+
+    async def settled(self, shard: Shard) -> SettledCalls:
+        """What earlier owners of the shard's Cases already paid for."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(
+                select(ATTEMPTS)
+                .where(ATTEMPTS.c.run_id == shard.run_id, ATTEMPTS.c.shard_no == shard.shard_no)
+                .order_by(ATTEMPTS.c.attempt_no)
+            )
+            calls: dict[tuple[str, str], list[RowMapping]] = {}
+            for row in rows.mappings():
+                calls.setdefault((row["case_id"], row["call_key"]), []).append(row)
+        ended = {key: reply for key, group in calls.items() if (reply := _reply_of(group))}
+        return SettledCalls(
+            replies=ended,
+            attempts={key: len(group) for key, group in calls.items() if key not in ended},
+        )
+
+    async def close_shard(self, ref: ShardRef, *, at: datetime) -> bool:
+        """Mark the shard done; True when it was the last open shard of its block."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                select(RUNS.c.run_id).where(RUNS.c.run_id == ref.run_id).with_for_update()
+            )
+            closed = await connection.execute(
+                update(SHARDS)
+                .where(
+                    SHARDS.c.run_id == ref.run_id,
+                    SHARDS.c.shard_no == ref.shard_no,
+                    SHARDS.c.fence == ref.fence,
+                )
+                .values(is_done=True, done_at=at)
+                .returning(SHARDS.c.block)
+            )
+            block = closed.scalar_one_or_none()
+            if block is None:
+                raise FenceLost(f"shard {ref.shard_no} of run {ref.run_id} has a newer owner")
+            still_open = await connection.execute(
+                select(func.count()).where(
+                    SHARDS.c.run_id == ref.run_id, SHARDS.c.block == block, ~SHARDS.c.is_done
+                )
+            )
+            return still_open.scalar_one() == 0
+
+    # --- money ----------------------------------------------------------------------------------
+
+    async def spend(self, run_id: str) -> Sequence[SpendLine]:
+        """What the Run spent, by model and purpose."""
+        query = (
+            select(
+                ATTEMPTS.c.model_name,
+                ATTEMPTS.c.purpose,
+                ATTEMPTS.c.failure_class,
+                func.count().label("attempts"),
+                func.coalesce(func.sum(ATTEMPTS.c.cost_usd), 0).label("spend_usd"),
+                func.count().filter(ATTEMPTS.c.cost_usd.is_(None)).label("unknown_cost"),
+            )
+            .where(ATTEMPTS.c.run_id == run_id)
+            .group_by(ATTEMPTS.c.model_name, ATTEMPTS.c.purpose, ATTEMPTS.c.failure_class)
+            .order_by(ATTEMPTS.c.model_name, ATTEMPTS.c.purpose)
+        )
+        lines: dict[tuple[str, str], list[Row[Any]]] = {}
+        async with self._database.transaction() as connection:
+            for row in await connection.execute(query):
+                lines.setdefault((row.model_name, row.purpose), []).append(row)
+        return [
+            SpendLine(
+                model_name=model_name,
+                purpose=Purpose(purpose),
+                attempts=sum(row.attempts for row in rows),
+                spend_usd=sum((Decimal(row.spend_usd) for row in rows), Decimal(0)),
+                unknown_cost=sum(row.unknown_cost for row in rows),
+                failures={
+                    FailureClass(row.failure_class): row.attempts
+                    for row in rows
+                    if row.failure_class is not None
+                },
+            )
+            for (model_name, purpose), rows in lines.items()
+        ]
+
+    async def spend_since(self, plan_name: str, since: datetime) -> Decimal:
+        """What the Plan has charged to its caps since then, open reservations included."""
+        query = select(
+            func.coalesce(func.sum(func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd)), 0)
+        ).where(ATTEMPTS.c.plan_name == plan_name, ATTEMPTS.c.sent_at >= since)
+        async with self._database.transaction() as connection:
+            return Decimal((await connection.execute(query)).scalar_one())
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def _new_run(
+    plan: Plan, slot: Slot, trigger: Trigger, *, seed: int, now: datetime
+) -> dict[str, Any]:
+    run_id = str(uuid.uuid4())
+    return {
+        "run_id": run_id,
+        "plan_name": plan.name,
+        "trigger": trigger.value,
+        "status": RunStatus.DUE.value,
+        "slot_key": slot_column(slot, trigger, run_id),
+        "slot_at": slot.at,
+        "closes_week": slot.closes_week,
+        "iso_week": slot.iso_week,
+        "seed": seed,
+        "created_at": now,
+        "cases_requested": plan.sample.n,
+        "cases_sampled": 0,
+        "drawn": 0,
+        "frame": 0,
+        "skipped": {},
+        "config_hash": plan.config_hash,
+        "app_version": __version__,
+        "restarts": 0,
+        "progress_mark": 0,
+        "frozen": {},
+    }
+
+
+async def _know_plan(connection: AsyncConnection, plan: Plan, now: datetime) -> None:
+    zone = str(plan.schedule.timezone) if plan.schedule else "UTC"
+    statement = upsert(PLANS).values(
+        plan_name=plan.name, created_at=now, config_hash=plan.config_hash, timezone=zone
+    )
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["plan_name"],
+            set_={"config_hash": statement.excluded.config_hash, "timezone": zone},
+        )
+    )
+
+
+async def _lock_plan(connection: AsyncConnection, plan_name: str) -> None:
+    await connection.execute(
+        select(PLANS.c.plan_name).where(PLANS.c.plan_name == plan_name).with_for_update()
+    )
+
+
+async def _refuse_if_busy(
+    connection: AsyncConnection, run: Run, *, owner: str, now: datetime
+) -> None:
+    """Raise when another Run of the Plan is active or this one is held by somebody else."""
+    rows = await connection.execute(
+        select(RUNS).where(
+            RUNS.c.plan_name == run.plan_name, RUNS.c.status == RunStatus.RUNNING.value
+        )
+    )
+    for row in rows.mappings():
+        if row["run_id"] != run.run_id:
+            raise RunInProgress(
+                f"run {row['run_id']} of {run.plan_name} is active; "
+                f"resume it with: switchwise run --resume {row['run_id']}"
+            )
+        is_held = row["lease_until"] is not None and row["lease_until"] >= now
+        if is_held and row["owner"] != owner:
+            raise RunInProgress(f"run {run.run_id} is held by {row['owner']}")
+    ended = await connection.execute(select(RUNS.c.status).where(RUNS.c.run_id == run.run_id))
+    status = RunStatus(ended.scalar_one())
+    if status.is_final and status is not RunStatus.PARTIAL:
+        raise RunInProgress(f"run {run.run_id} is {status.value} already")
+
+
+async def _settled_count(connection: AsyncConnection, run_id: str) -> int:
+    counted = await connection.execute(
+        select(func.count()).where(
+            ATTEMPTS.c.run_id == run_id, ATTEMPTS.c.state == AttemptState.SETTLED.value
+        )
+    )
+    return int(counted.scalar_one())
+
+
+def _reply_of(group: Sequence[RowMapping]) -> Reply | None:
+    """The end of a call from its Attempts; None while none of them is final."""
+    final = next((row for row in group if row["is_final"]), None)
+    if final is None:
+        return None
+    return Reply(
+        case_id=final["case_id"],
+        model_name=final["model_name"],
+        call_key=final["call_key"],
+        result=result_of(final),
+        attempts=len(group),
+        spend_usd=sum((Decimal(row["cost_usd"] or 0) for row in group), Decimal(0)),
+        is_cost_known=all(row["cost_usd"] is not None for row in group),
+        felt_latency_s=final["felt_latency_seconds"],
+    )
+
+
+async def _remove_bodies(connection: AsyncConnection, run_id: str) -> None:
+    await connection.execute(update(CASES).where(CASES.c.run_id == run_id).values(body=None))
+    await connection.execute(update(ATTEMPTS).where(ATTEMPTS.c.run_id == run_id).values(reply=None))
+    await connection.execute(
+        text("UPDATE switchwise.scores SET reason = NULL, detail = '{}' WHERE run_id = :run_id"),
+        {"run_id": run_id},
+    )
+
+
+async def _clean_bodies(
+    connection: AsyncConnection, run_id: str, clean: Callable[[str], str]
+) -> None:
+    cases = await connection.execute(
+        select(CASES.c.case_id, CASES.c.body).where(
+            CASES.c.run_id == run_id, CASES.c.body.is_not(None)
+        )
+    )
+    changed = [
+        {"key": row.case_id, "new": fresh}
+        for row in cases
+        if (fresh := _cleaned(row.body, clean)) != row.body
+    ]
+    if changed:
+        await connection.execute(
+            update(CASES).where(CASES.c.case_id == bindparam("key")).values(body=bindparam("new")),
+            changed,
+        )
+    replies = await connection.execute(
+        select(ATTEMPTS.c.attempt_id, ATTEMPTS.c.reply).where(
+            ATTEMPTS.c.run_id == run_id, ATTEMPTS.c.reply.is_not(None)
+        )
+    )
+    changed = [
+        {"key": row.attempt_id, "new": fresh}
+        for row in replies
+        if (fresh := _cleaned(row.reply, clean)) != row.reply
+    ]
+    if changed:
+        await connection.execute(
+            update(ATTEMPTS)
+            .where(ATTEMPTS.c.attempt_id == bindparam("key"))
+            .values(reply=bindparam("new")),
+            changed,
+        )
+    scores = await connection.execute(
+        text(
+            "SELECT case_id::text, model_name, evaluator, judge_model, reason"
+            " FROM switchwise.scores WHERE run_id = :run_id AND reason IS NOT NULL"
+        ),
+        {"run_id": run_id},
+    )
+    for row in scores:
+        if (fresh_reason := clean(row.reason)) != row.reason:
+            await connection.execute(
+                text(
+                    "UPDATE switchwise.scores SET reason = :reason WHERE run_id = :run_id"
+                    " AND case_id = :case_id AND model_name = :model_name"
+                    " AND evaluator = :evaluator"
+                    " AND judge_model IS NOT DISTINCT FROM :judge_model"
+                ),
+                {**dict(row._mapping), "reason": fresh_reason, "run_id": run_id},
+            )
+
+
+def _cleaned(value: object, clean: Callable[[str], str]) -> object:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {key: _cleaned(item, clean) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(item, clean) for item in value]
+    return value
