@@ -174,11 +174,9 @@ def _find(text: str, *, normalised: bool) -> Task | None:
 
 
 def _typed(value: str, form: FieldForm) -> object:
-    if form == "amount":
-        try:
-            return float(value.replace(",", ""))
-        except ValueError:
-            return value
+    if form == "amount":  # "1,240.50", or "1 240 50" in a normalised text
+        digits = re.sub(r"\D", "", value)
+        return int(digits) / 100 if digits else value
     if form == "date":
         return _iso_date(value)
     return value
@@ -187,9 +185,10 @@ def _typed(value: str, form: FieldForm) -> object:
 def _iso_date(value: str) -> str:
     parts = value.split()
     months = BANKS["month"]
-    if len(parts) != 3 or parts[1] not in months:
+    month = parts[1].capitalize() if len(parts) == 3 else ""
+    if month not in months:
         return value
-    return f"{parts[2]}-{months.index(parts[1]) + 1:02d}-{int(parts[0]):02d}"
+    return f"{parts[2]}-{months.index(month) + 1:02d}-{int(parts[0]):02d}"
 
 
 def _value(rng: random.Random, bank: str, year: int) -> str:
