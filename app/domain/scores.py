@@ -33,6 +33,7 @@ class ScoreRecord:
     """One Evaluator's word on one reply, as it is kept.
 
     Attributes:
+        evaluator: Label of the Evaluator; in a panel of judges `LABEL:JUDGE`, one record per judge.
         is_passed: For gates: whether the reply passed; None for graded evaluators.
         weight: Weight in the quality of the reply; 0 for gates.
         judge_model: Name of the judge, None for deterministic evaluators.
@@ -108,7 +109,8 @@ def _graded(records: Sequence[ScoreRecord]) -> list[list[ScoreRecord]]:
     parts: dict[tuple[str, str], list[ScoreRecord]] = {}
     for record in records:
         if not record.is_gate and record.weight > 0:
-            parts.setdefault((record.evaluator, record.evaluator_version), []).append(record)
+            label = record.evaluator.removesuffix(f":{record.judge_model}")
+            parts.setdefault((label, record.evaluator_version), []).append(record)
     return list(parts.values())
 
 

@@ -73,15 +73,15 @@ def test_no_graded_evaluator_means_no_quality() -> None:
 
 def test_a_panel_counts_as_its_mean_and_not_once_per_judge() -> None:
     records = [
-        graded(1.0, weight=0.5, judge="a"),
-        graded(0.5, weight=0.5, judge="b"),
+        graded(1.0, weight=0.5, name="judge:a", judge="a"),
+        graded(0.5, weight=0.5, name="judge:b", judge="b"),
         graded(0.0, weight=0.5, name="tone"),
     ]
     assert quality_of(records, None)[0] == pytest.approx(0.375)
 
 
 def test_a_judge_that_dropped_out_of_the_panel_does_not_lose_the_reply() -> None:
-    records = [graded(0.75, judge="a"), graded(None, judge="b")]
+    records = [graded(0.75, name="judge:a", judge="a"), graded(None, name="judge:b", judge="b")]
     assert quality_of(records, None) == (0.75, None)
     assert unscored_reason(records) is None
 
