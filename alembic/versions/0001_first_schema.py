@@ -310,6 +310,12 @@ def upgrade() -> None:
             "slot_at", sa.DateTime(timezone=True), nullable=False, comment="Instant of the slot"
         ),
         sa.Column(
+            "closes_week",
+            sa.Boolean(),
+            nullable=False,
+            comment="Whether it is the last slot of its ISO week",
+        ),
+        sa.Column(
             "iso_week",
             sa.Text(),
             nullable=False,
@@ -387,11 +393,18 @@ def upgrade() -> None:
         sa.Column(
             "error_message", sa.Text(), nullable=True, comment="Why it is not done: a sentence"
         ),
+        sa.Column("owner", sa.Text(), nullable=True, comment="Who works on it"),
+        sa.Column(
+            "lease_until",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="When that claim runs out",
+        ),
         sa.Column(
             "restarts",
             sa.Integer(),
             nullable=False,
-            comment="How often it was begun again after an interruption",
+            comment="How often it was begun again without progress",
         ),
         sa.Column(
             "progress_mark",
@@ -1240,11 +1253,21 @@ def upgrade() -> None:
             name=op.f("fk_scores_run_id"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint(
-            "run_id", "case_id", "model_name", "evaluator", name=op.f("pk_scores")
-        ),
         schema="switchwise",
         comment="What every evaluator said of every reply",
+    )
+    op.create_index(
+        "uq_scores_once",
+        "scores",
+        [
+            "run_id",
+            "case_id",
+            "model_name",
+            "evaluator",
+            sa.literal_column("coalesce(judge_model, '')"),
+        ],
+        unique=True,
+        schema="switchwise",
     )
     op.create_table(
         "shards",
@@ -1302,6 +1325,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP SCHEMA IF EXISTS switchwise_bi CASCADE")
     op.drop_table("shards", schema="switchwise")
+    op.drop_index("uq_scores_once", table_name="scores", schema="switchwise")
     op.drop_table("scores", schema="switchwise")
     op.drop_table("model_results", schema="switchwise")
     op.drop_table("labels", schema="switchwise")

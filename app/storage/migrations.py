@@ -129,7 +129,11 @@ def engine_for(dsn: str) -> Engine:
     A role named like our schema would have it as its default schema, which Alembic takes for no
     schema at all; so the search path is fixed.
     """
-    engine = create_engine(dsn, poolclass=NullPool, connect_args={"connect_timeout": 10})
+    engine = create_engine(
+        dsn.replace("postgres://", "postgresql://", 1),  # both are in use; one is understood
+        poolclass=NullPool,
+        connect_args={"connect_timeout": 10},
+    )
     event.listen(engine, "connect", _fix_search_path, insert=True)
     return engine
 
