@@ -73,7 +73,7 @@ class Segment:
 
     @property
     def key(self) -> str:
-        """`name=value`, the key under which Evidence of the segment is kept; `all` for the whole."""
+        """`name=value`, under which Evidence of the segment is kept; `all` for the whole."""
         return f"{self.name}={self.value}" if self.value or self.name != "all" else self.name
 
     @classmethod
@@ -153,6 +153,7 @@ class PairedEvidence:
     Attributes:
         evidence: None when the pairs cannot carry any.
         reason: Why the week is unmeasured for this candidate, None when it is measured.
+        needs_mending: Whether the reason is one that more Cases would not cure.
         segments: Evidence per `Segment.key`, where a segment carries any.
         dropped: Pairs left out, by reason.
     """
@@ -161,6 +162,7 @@ class PairedEvidence:
     primary: str
     evidence: Evidence | None
     reason: str | None = None
+    needs_mending: bool = False
     segments: Mapping[str, Evidence] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
 

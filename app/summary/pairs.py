@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from app.domain.attempts import NEEDS_OPERATOR, OURS, OUTAGE, FailureClass
 from app.domain.results import ALL, CaseResult, PairedEvidence, Segment
 from app.stats.arrays import NotEnoughDataError
-from app.stats.evidence import MAX_OUTAGE_SHARE, Evidence, pair_evidence
+from app.stats.evidence import MAX_OUTAGE_SHARE, MAX_UNSCORED_SHARE, Evidence, pair_evidence
 
 MAX_UNKNOWN_COST_SHARE = 0.10
 """Pairs of unknown cost beyond this share leave a cost that nobody counted: unmeasured."""
 
 TURN = "turn"
 """Segment name under which first and later turns of conversations are told apart."""
+
+_UNKNOWN_COST = "unknown cost"
 
 #: On the primary: a cause outside both models, or a Case that production would not have served.
 _PRIMARY_SAYS_NOTHING = OUTAGE | OURS | {FailureClass.TOO_LARGE}
@@ -48,11 +50,14 @@ def compare(results: Iterable[CaseResult], *, primary: str, candidate: str) -> P
     pairs = paired(results, primary=primary, candidate=candidate)
     kept, dropped = _keep(pairs)
     evidence = _evidence(kept, pairs)
+    trouble = _trouble(pairs, dropped)
+    is_unscored = evidence is not None and evidence.unscored > MAX_UNSCORED_SHARE
     return PairedEvidence(
         candidate=candidate,
         primary=primary,
         evidence=evidence,
-        reason=_reason(pairs, kept, dropped, evidence),
+        reason=trouble or _short(evidence, len(kept)),
+        needs_mending=trouble is not None or is_unscored,
         segments=_segment_evidence(kept),
         dropped=dropped,
     )
@@ -140,7 +145,7 @@ def _drop_reason(pair: Pair) -> str | None:
     if pair.candidate.failure_class is FailureClass.BUDGET:
         return "candidate not asked: budget"
     if not pair.is_cost_known:
-        return "unknown cost"
+        return _UNKNOWN_COST
     return None
 
 
@@ -198,12 +203,8 @@ def _outage(pairs: Sequence[Pair], side: Callable[[Pair], CaseResult]) -> float:
     return min(lost / total, 1.0) if total > 0 else 0.0
 
 
-def _reason(
-    pairs: Sequence[Pair],
-    kept: Sequence[Pair],
-    dropped: Mapping[str, int],
-    evidence: Evidence | None,
-) -> str | None:
+def _trouble(pairs: Sequence[Pair], dropped: Mapping[str, int]) -> str | None:
+    """Say what keeps the pairs from being measured that more Cases would not cure."""
     if not pairs:
         return "no Case was run on both models"
     for who, rows in (
@@ -213,11 +214,16 @@ def _reason(
         reason = _outage_reason(who, rows)
         if reason is not None:
             return reason
-    unknown = dropped.get("unknown cost", 0)
+    unknown = dropped.get(_UNKNOWN_COST, 0)
     if unknown > MAX_UNKNOWN_COST_SHARE * len(pairs):
         return f"the cost of {unknown} of {len(pairs)} pairs is unknown (calls cut off midway)"
+    return None
+
+
+def _short(evidence: Evidence | None, kept: int) -> str | None:
+    """Say what the pairs themselves lack."""
     if evidence is None:
-        return f"{len(kept)} usable pairs carry no evidence"
+        return f"{kept} usable pairs carry no evidence"
     return evidence.unmeasured_because
 
 
