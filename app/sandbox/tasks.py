@@ -11,7 +11,10 @@ from app.sandbox.phrasebook import BANKS, KINDS, TANGLES, FieldForm, Kind
 
 _SLOT = re.compile(r"\{([a-z]+)(\d?)\}")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrtbf\"'/\\]))")
-_INVISIBLE = dict.fromkeys((0xAD, 0xFEFF, *range(0x200B, 0x2010), *range(0x2060, 0x2065)))
+_UNREAD: dict[int, str | None] = {
+    **dict.fromkeys((0xAD, 0xFEFF, *range(0x200B, 0x2010), *range(0x2060, 0x2065)), None),
+    **dict.fromkeys(range(0x2B0, 0x300), " "),  # modifier letters, which serve as data marks
+}
 _ASCII_WORDS = bytes(
     ord(chr(code).lower()) if chr(code).isalnum() and code < 128 else 32 for code in range(256)
 )
@@ -112,7 +115,7 @@ def normalise(text: str) -> str:
     if text.isascii():
         words = text.encode().translate(_ASCII_WORDS).decode().split()
         return f" {' '.join(words)} "
-    text = text.translate(_INVISIBLE)
+    text = text.translate(_UNREAD)
     return f" {_NOT_WORD.sub(' ', text.lower()).strip()} "
 
 
