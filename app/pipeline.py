@@ -1,0 +1,491 @@
+"""The story of a Run: sample -> replay -> evaluate -> summarise -> decide -> alert.
+
+A Run is a row, a Sample and shards of a few Cases. `next_shards` hands out the shards of a block,
+`work_shard` replays and evaluates one of them, `conclude` turns what is stored into a verdict.
+Each may be repeated by anyone at any time: what is settled is never paid again.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+
+from app.alerting.compose import Outcome, compose_alerts
+from app.calls.caller import Caller
+from app.decision.decide import Decision, WeekOfEvidence, decide
+from app.domain.attempts import Purpose, ShardRef
+from app.domain.cases import Case, Sample, Window
+from app.domain.errors import (
+    BudgetExhausted,
+    GatewayRefused,
+    NothingToReplay,
+    RunStuck,
+    UnknownPrice,
+)
+from app.domain.json_values import JsonObject
+from app.domain.models import ModelSpec
+from app.domain.plans import Plan
+from app.domain.prices import Price
+from app.domain.results import AdaptiveReport, CaseResult, JudgeReport
+from app.domain.runs import Run, RunStatus, Shard, Slot, SpendLine
+from app.domain.scores import ScoreRecord
+from app.evaluation.panel import EvaluationPanel
+from app.ports import (
+    AlertStore,
+    Clock,
+    Journal,
+    LogSource,
+    RunResults,
+    RunStore,
+)
+from app.replay.cases import Pace, ReplayOrder, replay_case
+from app.replay.shards import cut_shards, shards_at_once, work_in_process
+from app.sampling.anchors import choose_anchors, is_new_month
+from app.sampling.draw import DrawRequest, draw_sample
+from app.summary.document import RunFigures, document
+from app.summary.pairs import compare
+from app.summary.summaries import summarise
+
+LEASE_S = 60.0
+MOST_RESTARTS = 3
+_ANCHOR_POOL = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a Run has come, for progress bars."""
+
+    cases_done: int
+    cases_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTools:
+    """What a Run works with; wiring chooses what stands behind each.
+
+    Attributes:
+        prices: Price of every contestant and judge by name.
+        owner: Who holds the Run's lease and shards.
+        next_slot: The slot after this Run, for the messages.
+        on_progress: Told after every shard.
+    """
+
+    plan: Plan
+    runs: RunStore
+    alerts: AlertStore
+    journal: Journal
+    logs: LogSource
+    caller: Caller
+    panel: EvaluationPanel
+    pace: Pace
+    prices: Mapping[str, Price]
+    clock: Clock
+    owner: str
+    frozen: JsonObject
+    clean_body: Callable[[str], str]
+    next_slot: Slot | None = None
+    on_progress: Callable[[Progress], None] = field(default=lambda _progress: None)
+
+
+async def execute(run: Run, tools: RunTools) -> JsonObject:
+    """Work a Run to its end in this process and return its document.
+
+    Raises:
+        RunInProgress: If another Run of the Plan is active.
+        RunInterrupted: If asked to stop; resume it later.
+        StorageUnavailable: If the database stayed away; resume it later.
+    """
+    run = await begin(run, tools)
+    try:
+        sample = await ensure_sample(run, tools)
+        run = replace(run, window=sample.window)
+        while shards := await next_shards(run, sample, tools):
+            await _work_all(run, shards, tools)
+    except BudgetExhausted as error:
+        return await conclude(run, tools, status=RunStatus.PARTIAL, why=str(error))
+    except (GatewayRefused, NothingToReplay) as error:
+        return await fail(run, tools, error)
+    return await conclude(run, tools, status=RunStatus.DONE)
+
+
+async def begin(run: Run, tools: RunTools) -> Run:
+    """Take the Run's lease; a Run that was restarted in vain too often fails.
+
+    Raises:
+        RunInProgress: If another Run of the Plan is active.
+        RunStuck: If three restarts settled nothing.
+    """
+    run = await tools.runs.begin(
+        run, tools.plan, owner=tools.owner, now=tools.clock.now(), lease_s=LEASE_S
+    )
+    if run.restarts > MOST_RESTARTS:
+        stuck = RunStuck(f"run {run.run_id} was restarted {MOST_RESTARTS} times without progress")
+        await fail(run, tools, stuck)
+        raise stuck
+    return run
+
+
+# --- sample -------------------------------------------------------------------------------------
+
+
+async def ensure_sample(run: Run, tools: RunTools) -> Sample:
+    """Return the Run's Sample, drawn and committed with the frozen Policy on first use."""
+    stored = await tools.runs.sample(run.run_id)
+    if stored is not None:
+        return stored
+    plan = tools.plan
+    sample = await draw_sample(
+        tools.logs,
+        DrawRequest(
+            run_id=run.run_id,
+            window=Window(start=run.slot.at - plan.sample.window, end=run.slot.at),
+            seed=run.seed,
+            settings=plan.sample,
+            privacy=plan.privacy,
+            anchors=await _anchors(run, tools),
+        ),
+    )
+    await tools.runs.save_sample(run, sample, tools.frozen)
+    return sample
+
+
+async def _anchors(run: Run, tools: RunTools) -> Sequence[Case]:
+    """The Cases of earlier weeks to repeat; a quarter leaves each month."""
+    plan = tools.plan
+    if plan.sample.anchors == 0 or plan.privacy.store_bodies == "none":
+        return ()
+    current = await tools.runs.anchors(plan.name, before_run=run.run_id)
+    pool = await tools.runs.earlier_cases(plan.name, before_run=run.run_id, limit=_ANCHOR_POOL)
+    last = await tools.runs.latest_run(plan.name, statuses=(RunStatus.DONE,))
+    zone = plan.schedule.timezone if plan.schedule else None
+    rotate = last is not None and zone is not None and is_new_month(last.slot.at, run.slot.at, zone)
+    return choose_anchors(current, pool, wanted=plan.sample.anchors, seed=run.seed, rotate=rotate)
+
+
+# --- replay and evaluate ------------------------------------------------------------------------
+
+
+async def next_shards(run: Run, sample: Sample, tools: RunTools) -> Sequence[Shard]:
+    """Return the shards still to be worked: of the block under way, or of the next one.
+
+    The primary alone answers the anchors; candidates that have no chance left sit out.
+    """
+    shards = await tools.runs.shards(run.run_id)
+    unfinished = [shard for shard in shards if not shard.is_done]
+    if unfinished:
+        return unfinished
+    block = max((shard.block for shard in shards), default=-1) + 1
+    cases = [case for case in sample.cases if case.block == block]
+    if not cases:
+        return ()
+    models = await _models_of_block(run, block, tools)
+    fresh = list(cut_shards(run.run_id, cases, block=block, models=models, first_no=len(shards)))
+    if block == 0:
+        fresh += _opening_shards(run, sample, tools, first_no=len(fresh))
+    await tools.runs.plan_shards(run.run_id, fresh)
+    return fresh
+
+
+def _opening_shards(run: Run, sample: Sample, tools: RunTools, *, first_no: int) -> Sequence[Shard]:
+    """The shards of anchors, and one without Cases in which the judge grades its canaries."""
+    anchors = cut_shards(
+        run.run_id,
+        sample.anchors,
+        block=0,
+        models=(tools.plan.primary.name,),
+        first_no=first_no,
+    )
+    canaries = Shard(
+        run_id=run.run_id,
+        shard_no=first_no + len(anchors),
+        block=0,
+        models=(),
+        case_ids=(),
+    )
+    return (*anchors, canaries)
+
+
+async def _models_of_block(run: Run, block: int, tools: RunTools) -> tuple[str, ...]:
+    """Names of the models called in a block."""
+    del run, block
+    return tuple(model.name for model in tools.plan.contestants)
+
+
+async def work_shard(run: Run, shard: Shard, tools: RunTools) -> None:
+    """Replay and evaluate the Cases of one shard; what earlier owners settled is kept.
+
+    Raises:
+        FenceLost: If a newer owner took the shard.
+        ShardDeferred: If the gateway asked for a long wait.
+        BudgetExhausted, GatewayRefused, RunInterrupted: If the Run cannot go on.
+    """
+    claimed = await tools.runs.claim(
+        run.run_id, shard.shard_no, owner=tools.owner, at=tools.clock.now()
+    )
+    if claimed.shard.is_done:
+        return
+    ref = ShardRef(run_id=run.run_id, shard_no=shard.shard_no, fence=claimed.shard.fence)
+    scored: list[ScoreRecord] = []
+    if claimed.shard.fence > 1:
+        tools.caller.recall(await tools.runs.settled(claimed.shard))
+        scored = list(await tools.runs.scored(claimed.shard))
+    if not claimed.shard.case_ids:
+        await tools.journal.score(ref, await tools.panel.canaries(shard=ref, done=scored))
+    order = ReplayOrder(
+        plan_name=tools.plan.name,
+        models=[tools.plan.model(name) for name in claimed.shard.models],
+        prices=tools.prices,
+    )
+    ended = await asyncio.gather(
+        *(
+            _work_case(case, order, ref, tools, [r for r in scored if r.case_id == case.case_id])
+            for case in claimed.cases
+        ),
+        return_exceptions=True,
+    )
+    for outcome in ended:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    await tools.runs.close_shard(ref, at=tools.clock.now())
+    tools.caller.forget(claimed.shard.case_ids)
+
+
+async def _work_case(
+    case: Case, order: ReplayOrder, ref: ShardRef, tools: RunTools, done: Sequence[ScoreRecord]
+) -> None:
+    """Replay one Case on every model, evaluate the replies, store the scores."""
+    rng = random.Random(f"{ref.run_id}/{case.ordinal}")  # noqa: S311 - order, not secrecy
+    replies = await replay_case(
+        case, order, shard=ref, calls=tools.caller, rng=rng, pace=tools.pace
+    )
+    records = await tools.panel.evaluate(case, replies, shard=ref, done=done)
+    if records:
+        await tools.journal.score(ref, records)
+
+
+async def _work_all(run: Run, shards: Sequence[Shard], tools: RunTools) -> None:
+    """Work shards in this process, as many at once as keep every slot busy."""
+    total, done = sum(len(shard.case_ids) for shard in shards), 0
+    endpoints = {model.endpoint.key: model.endpoint for model in tools.plan.contestants}
+    slots = sum(endpoint.concurrency for endpoint in endpoints.values())
+
+    async def work(shard: Shard) -> None:
+        nonlocal done
+        await work_shard(run, shard, tools)
+        done += len(shard.case_ids)
+        tools.on_progress(Progress(cases_done=done, cases_total=total))
+
+    await work_in_process(shards, work, at_once=shards_at_once(shards, slots), clock=tools.clock)
+
+
+# --- summarise, decide, alert -------------------------------------------------------------------
+
+
+async def conclude(
+    run: Run, tools: RunTools, *, status: RunStatus, why: str | None = None
+) -> JsonObject:
+    """Turn what is stored into Summaries, Comparisons, Verdicts and Alerts, and commit them.
+
+    Returns:
+        The Run's document.
+    """
+    plan = tools.plan
+    sample = await tools.runs.sample(run.run_id)
+    results = await tools.runs.results(run.run_id)
+    spend = await tools.runs.spend(run.run_id)
+    summaries = summarise(results, plan.contestants)
+    judge = tools.panel.report(await tools.runs.scores(run.run_id), spend)
+    decision = await _decide(run, sample, results, judge, tools, why)
+    finished_at = tools.clock.now()
+    outcome = Outcome(
+        plan=plan,
+        run=replace(run, cases_sampled=len(sample.cases) if sample else 0),
+        status=status,
+        summaries=summaries,
+        comparisons=decision.comparisons,
+        judge=judge,
+        models_usd=_sum(spend, Purpose.REPLAY),
+        judge_usd=_sum(spend, Purpose.JUDGE),
+        month_usd=await _month_usd(finished_at, tools),
+        next_slot=tools.next_slot,
+        incomplete=why,
+    )
+    known = {alert.key: alert for alert in await tools.alerts.open_alerts(plan.name)}
+    messages = compose_alerts(outcome, known, now=finished_at)
+    figures = RunFigures(
+        run=run,
+        status=status,
+        sample=sample,
+        summaries=summaries,
+        comparisons=decision.comparisons,
+        judge=judge,
+        spend=spend,
+        budget_usd=plan.budget.per_run_usd,
+        alerts=messages.alerts,
+        error=why,
+    )
+    told = document(figures)
+    await tools.runs.finish(
+        RunResults(
+            run_id=run.run_id,
+            status=status,
+            finished_at=finished_at,
+            summaries=summaries,
+            comparisons=decision.comparisons,
+            evidence=decision.evidence,
+            states=decision.states,
+            drift=None,
+            judge=judge,
+            adaptive=AdaptiveReport(),
+            document=told,
+            alerts=messages.alerts,
+            open_alerts=messages.states,
+            error_code=None if status is RunStatus.DONE else status.value,
+            error_message=why,
+        )
+    )
+    await _scrub(run, tools)
+    return told
+
+
+async def fail(run: Run, tools: RunTools, error: Exception) -> JsonObject:
+    """End a Run that cannot go on: stored as failed, told once with what to mend."""
+    finished_at = tools.clock.now()
+    outcome = Outcome(
+        plan=tools.plan,
+        run=run,
+        status=RunStatus.FAILED,
+        incomplete=str(error),
+        next_slot=tools.next_slot,
+    )
+    known = {alert.key: alert for alert in await tools.alerts.open_alerts(tools.plan.name)}
+    messages = compose_alerts(outcome, known, now=finished_at)
+    spend = await tools.runs.spend(run.run_id)
+    told = document(
+        RunFigures(
+            run=run,
+            status=RunStatus.FAILED,
+            sample=await tools.runs.sample(run.run_id),
+            spend=spend,
+            alerts=messages.alerts,
+            error=str(error),
+        )
+    )
+    await tools.runs.finish(
+        RunResults(
+            run_id=run.run_id,
+            status=RunStatus.FAILED,
+            finished_at=finished_at,
+            summaries=(),
+            comparisons=(),
+            evidence=(),
+            states=(),
+            drift=None,
+            judge=JudgeReport(),
+            adaptive=AdaptiveReport(),
+            document=told,
+            alerts=messages.alerts,
+            open_alerts=messages.states,
+            error_code=type(error).__name__,
+            error_message=str(error),
+        )
+    )
+    await _scrub(run, tools)
+    return told
+
+
+async def _decide(
+    run: Run,
+    sample: Sample | None,
+    results: Sequence[CaseResult],
+    judge: JudgeReport,
+    tools: RunTools,
+    why: str | None,
+) -> Decision:
+    """Look at this week's evidence with the weeks before it."""
+    plan = tools.plan
+    names = {row.model_name for row in results}
+    pairs = {
+        candidate.name: compare(results, primary=plan.primary.name, candidate=candidate.name)
+        for candidate in plan.candidates
+        if candidate.name in names
+    }
+    counts = run.trigger.counts
+    return decide(
+        WeekOfEvidence(
+            plan=plan,
+            week=run.slot.iso_week,
+            run_ids=(run.run_id,),
+            now=tools.clock.now(),
+            pairs=pairs,
+            prices=tools.prices,
+            evaluator_versions=tools.panel.versions,
+            history=await tools.runs.evidence(plan.name, since_week="") if counts else (),
+            states=await tools.runs.states(plan.name) if counts else (),
+            judge=judge,
+            requests_per_month=sample.requests_per_month if sample else None,
+            incomplete=why,
+            counts=counts,
+            closes_week=run.slot.closes_week,
+            head_to_head=lambda first, second: (
+                compare(results, primary=second, candidate=first).evidence
+            ),
+        )
+    )
+
+
+async def _month_usd(now: datetime, tools: RunTools) -> Decimal:
+    """What the Plan was charged this month, in its own time zone."""
+    zone = tools.plan.schedule.timezone if tools.plan.schedule else now.tzinfo
+    month = now.astimezone(zone).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return await tools.runs.spend_since(tools.plan.name, month)
+
+
+async def _scrub(run: Run, tools: RunTools) -> None:
+    """Keep of the bodies what the plan allows, now that the Run is final."""
+    match tools.plan.privacy.store_bodies:
+        case "full":
+            return
+        case "redacted":
+            await tools.runs.scrub(run.run_id, tools.clean_body)
+        case "none":
+            await tools.runs.scrub(run.run_id, None)
+
+
+def _sum(spend: Sequence[SpendLine], purpose: Purpose) -> Decimal:
+    return sum((line.spend_usd for line in spend if line.purpose is purpose), Decimal(0))
+
+
+def known_prices(
+    models: Sequence[ModelSpec], price: Callable[[ModelSpec], Price | None]
+) -> Mapping[str, Price]:
+    """Find the price of every model before anything is spent.
+
+    Raises:
+        UnknownPrice: Naming every model without one: never a default, never 0.
+    """
+    found = {model.name: price(model) for model in models}
+    unknown = [model for model in models if found[model.name] is None]
+    if unknown:
+        names = ", ".join(f"{model.name} ({model.model})" for model in unknown)
+        raise UnknownPrice(
+            f"no price is known for {names}: set price_as to a listed name or give price: "
+            "{input: …, output: …} in USD per million tokens"
+        )
+    return {name: one for name, one in found.items() if one is not None}
+
+
+__all__ = [
+    "Progress",
+    "RunTools",
+    "begin",
+    "conclude",
+    "ensure_sample",
+    "execute",
+    "fail",
+    "known_prices",
+    "next_shards",
+    "work_shard",
+]

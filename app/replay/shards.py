@@ -1,0 +1,104 @@
+"""Shards: how the Cases of a block are cut into pieces of work and worked in one process."""
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+
+from app.domain.cases import Case
+from app.domain.errors import ShardDeferred, StorageUnavailable
+from app.domain.runs import Shard
+from app.ports import Clock
+
+CASES_PER_SHARD = 5
+_STORAGE_PAUSE = timedelta(seconds=2)
+
+
+def cut_shards(
+    run_id: str, cases: Sequence[Case], *, block: int, models: Sequence[str], first_no: int
+) -> tuple[Shard, ...]:
+    """Cut Cases into shards of a few; all models of a Case stay in one shard."""
+    pieces = [cases[at : at + CASES_PER_SHARD] for at in range(0, len(cases), CASES_PER_SHARD)]
+    return tuple(
+        Shard(
+            run_id=run_id,
+            shard_no=first_no + number,
+            block=block,
+            models=tuple(models),
+            case_ids=tuple(case.case_id for case in piece),
+        )
+        for number, piece in enumerate(pieces)
+    )
+
+
+def shards_at_once(shards: Sequence[Shard], slots: int) -> int:
+    """How many shards must be open for every slot to find a call, and no more.
+
+    Three shards' worth of calls per slot keeps the pool full while judges wait for replies;
+    everything beyond only holds replies in memory.
+    """
+    calls = max((len(shard.case_ids) * len(shard.models) for shard in shards), default=1)
+    return max(2, -(-3 * slots // max(1, calls)))
+
+
+async def work_in_process(
+    shards: Sequence[Shard],
+    work: Callable[[Shard], Awaitable[None]],
+    *,
+    at_once: int,
+    clock: Clock,
+) -> None:
+    """Work all shards, a few at once; a deferred shard comes back when it is due.
+
+    A shard that the database failed comes back soon: what it settled is not done again.
+
+    After the first error no further shard is begun; those begun are brought to their end, so that
+    no call in flight is abandoned, and then the error is raised.
+    """
+    line = _Line(shards, clock)
+    workers = [asyncio.ensure_future(_work_line(line, work)) for _ in range(at_once)]
+    ended = await asyncio.gather(*workers, return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+class _Line:
+    """Shards in the order in which they are due."""
+
+    def __init__(self, shards: Sequence[Shard], clock: Clock) -> None:
+        self._clock = clock
+        self._due: list[tuple[datetime, int, Shard]] = [
+            (clock.now(), number, shard) for number, shard in enumerate(shards)
+        ]
+        heapq.heapify(self._due)
+        self.is_broken = False
+
+    async def take(self) -> Shard | None:
+        while self._due and not self.is_broken:
+            due, _, shard = heapq.heappop(self._due)
+            wait_s = (due - self._clock.now()).total_seconds()
+            if wait_s <= 0:
+                return shard
+            self.put_back(shard, due)
+            await self._clock.sleep(min(wait_s, 1.0))
+        return None
+
+    def put_back_soon(self, shard: Shard) -> None:
+        self.put_back(shard, self._clock.now() + _STORAGE_PAUSE)
+
+    def put_back(self, shard: Shard, due: datetime) -> None:
+        heapq.heappush(self._due, (due, shard.shard_no, shard))
+
+
+async def _work_line(line: _Line, work: Callable[[Shard], Awaitable[None]]) -> None:
+    while (shard := await line.take()) is not None:
+        try:
+            await work(shard)
+        except ShardDeferred as deferral:
+            line.put_back(shard, deferral.until)
+        except StorageUnavailable:
+            line.put_back_soon(shard)
+        except BaseException:
+            line.is_broken = True
+            raise

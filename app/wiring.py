@@ -1,0 +1,320 @@
+"""The only place that chooses edges: what stands behind every port."""
+
+import asyncio
+import random
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+from zoneinfo import ZoneInfo
+
+from app import __version__
+from app.calls.caller import Caller, CallerPolicy
+from app.clocks import FileClock, SystemClock
+from app.domain.errors import ConfigError
+from app.domain.json_values import JsonObject, fingerprint
+from app.domain.models import Endpoint
+from app.domain.plans import Plan
+from app.domain.prices import Price
+from app.domain.runs import Slot
+from app.evaluation.panel import EvaluationPanel
+from app.pipeline import Progress, RunTools, known_prices
+from app.plans import load_plans, public_config
+from app.ports import AlertStore, Clock, Journal, LogSource, Notifier, PriceBook, Provider, RunStore
+from app.replay.cases import ClosedLoad
+from app.sampling.redaction import Redactor
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.storage.journal import Caps
+
+
+# --- the environment ----------------------------------------------------------------------------
+
+
+def clock_for(settings: Settings) -> Clock:
+    """The machine's clock, or the one a file tells."""
+    return FileClock(settings.clock_file) if settings.clock_file else SystemClock()
+
+
+def plans_for(settings: Settings, path: Path | None = None) -> tuple[Plan, ...]:
+    """The plans of a file or directory.
+
+    Raises:
+        ConfigError: Naming file, line and key of everything to mend.
+    """
+    return load_plans(path or settings.config, settings.variables)
+
+
+def owner_name() -> str:
+    """A name for this process that no other process has."""
+    return f"{socket.gethostname()}:{uuid.uuid4().hex[:12]}"
+
+
+@contextmanager
+def results_database(settings: Settings) -> Iterator[str]:
+    """The DSN of the results database; without DATABASE_URL a private Postgres is started."""
+    if settings.database_url is not None:
+        yield settings.database_url.reveal()
+        return
+    from app.storage.embedded import EmbeddedPostgres
+
+    with EmbeddedPostgres(settings.home) as dsn:
+        yield dsn
+
+
+def logs_dsn(plan: Plan, settings: Settings, results_dsn: str) -> str:
+    """Where prompts are read: the plan's DSN, the environment's, else the results database."""
+    if plan.logs.dsn is not None:
+        return plan.logs.dsn.reveal()
+    if settings.logs_database_url is not None:
+        return settings.logs_database_url.reveal()
+    return results_dsn
+
+
+# --- edges --------------------------------------------------------------------------------------
+
+
+def log_source(plan: Plan, dsn: str) -> LogSource:
+    """Where the plan's prompts come from.
+
+    Raises:
+        ConfigError: If the preset is none of this program's.
+    """
+    match plan.logs.preset:
+        case "generic":
+            from app.logsources.postgres import PostgresLogs
+
+            return PostgresLogs(plan.logs, dsn=dsn)
+        case "file":
+            from app.logsources.file import FileLogs
+
+            return FileLogs(plan.logs)
+        case unknown:
+            raise ConfigError(f"logs.preset: {unknown} is not supported")
+
+
+def price_book() -> PriceBook:
+    """The price list shipped with the program; a plan's own prices win over it."""
+    from app.providers.prices import ListPrices
+
+    return ListPrices()
+
+
+def provider_for(endpoint: Endpoint, clock: Clock) -> Provider:
+    """The adapter that speaks to an endpoint."""
+    if endpoint.api == "openai":
+        from app.providers.openai import OpenAIProvider
+
+        return OpenAIProvider(endpoint, clock)
+    from app.providers.anthropic import AnthropicProvider
+
+    return AnthropicProvider(endpoint, clock)
+
+
+def notifier_for(plan: Plan, stream: TextIO) -> Notifier:
+    """What delivers the plan's alerts; the console when nothing is configured."""
+    if plan.slack is not None and plan.slack.token is not None:
+        from app.notifiers.slack import SlackNotifier
+
+        return SlackNotifier(plan.slack, public_url=plan.server.public_url, draw_chart=_chart())
+    if plan.slack is not None and plan.slack.webhook_url is not None:
+        from app.notifiers.slack import SlackWebhookNotifier
+
+        return SlackWebhookNotifier(plan.slack, public_url=plan.server.public_url)
+    if plan.webhook is not None:
+        from app.notifiers.webhook import WebhookNotifier
+
+        return WebhookNotifier(plan.webhook)
+    from app.notifiers.console import ConsoleNotifier
+
+    return ConsoleNotifier(stream)
+
+
+def _chart() -> Callable[[Mapping[str, object]], bytes] | None:
+    """What draws the chart of an alert; loaded when the first one is drawn."""
+
+    def draw(chart: Mapping[str, object]) -> bytes:
+        from app.notifiers.chart import draw_chart
+
+        return draw_chart(chart)
+
+    return draw
+
+
+class Providers:
+    """One adapter per endpoint, made on first use and closed together."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._made: dict[int, tuple[Endpoint, Provider]] = {}
+        self._by_key: dict[str, Provider] = {}
+
+    def __call__(self, endpoint: Endpoint) -> Provider:
+        """The adapter of an endpoint."""
+        known = self._made.get(id(endpoint))
+        if known is not None and known[0] is endpoint:
+            return known[1]
+        key = endpoint.key
+        if key not in self._by_key:
+            self._by_key[key] = provider_for(endpoint, self._clock)
+        self._made[id(endpoint)] = (endpoint, self._by_key[key])
+        return self._by_key[key]
+
+    async def close(self) -> None:
+        """Give back all connections."""
+        for provider in self._by_key.values():
+            await provider.close()
+
+
+# --- storage ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """The results database as its ports."""
+
+    dsn: str
+    runs: RunStore
+    alerts: AlertStore
+    journal: Journal
+
+
+@asynccontextmanager
+async def open_storage(
+    dsn: str, clock: Clock, plans: Sequence[Plan] = ()
+) -> AsyncIterator[Storage]:
+    """Open the results database, whose schema must be this program's.
+
+    Raises:
+        StorageUnavailable: If it cannot be reached.
+        SchemaMismatch: If its schema is of another version.
+    """
+    from app.storage.alert_store import PostgresAlerts
+    from app.storage.engine import Database
+    from app.storage.journal import PostgresJournal
+    from app.storage.migrations import require_current
+    from app.storage.run_store import PostgresRuns
+
+    await asyncio.to_thread(require_current, dsn)
+    caps = {plan.name: _caps(plan) for plan in plans}
+    database = Database(dsn)
+    journal = PostgresJournal(dsn, clock=clock, caps=lambda name: caps.get(name) or _no_caps())
+    try:
+        yield Storage(
+            dsn=dsn,
+            runs=PostgresRuns(database, clock.now),
+            alerts=PostgresAlerts(database),
+            journal=journal,
+        )
+    finally:
+        await journal.close()
+        await database.close()
+
+
+def _caps(plan: Plan) -> "Caps":
+    from app.storage.journal import Caps
+
+    zone = plan.schedule.timezone if plan.schedule else ZoneInfo("UTC")
+    return Caps(
+        per_run_usd=plan.budget.per_run_usd, per_month_usd=plan.budget.per_month_usd, zone=zone
+    )
+
+
+def _no_caps() -> "Caps":
+    from app.storage.journal import Caps
+
+    return Caps()
+
+
+# --- a run --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What an operator asks of one Run beside its plan.
+
+    Attributes:
+        stop: Set to stop: no new call, those in flight settle.
+    """
+
+    owner: str
+    stop: asyncio.Event
+    next_slot: Slot | None = None
+    on_progress: Callable[[Progress], None] = field(default=lambda _progress: None)
+
+
+@asynccontextmanager
+async def run_tools(
+    plan: Plan, storage: Storage, logs: str, clock: Clock, options: RunOptions
+) -> AsyncIterator[RunTools]:
+    """Everything a Run of the plan works with.
+
+    Args:
+        plan: The plan.
+        storage: The open results database.
+        logs: DSN of the log table.
+        clock: The injected clock.
+        options: Owner, stop signal and progress.
+
+    Raises:
+        UnknownPrice: Naming every model without a price.
+        ConfigError: If an evaluator cannot be made.
+    """
+    book = price_book()
+    prices = known_prices(
+        (*plan.contestants, *plan.judges), lambda model: book.price(model, clock.now())
+    )
+    rng = random.Random()  # noqa: S311 - jitter and ids
+    async with AsyncExitStack() as stack:
+        providers = Providers(clock)
+        stack.push_async_callback(providers.close)
+        source = log_source(plan, logs)
+        stack.push_async_callback(source.close)
+        caller = Caller(
+            provider_for=providers,
+            journal=storage.journal,
+            clock=clock,
+            rng=rng,
+            policy=CallerPolicy(primary=plan.primary.endpoint),
+            stop=options.stop,
+        )
+        panel = EvaluationPanel(plan, caller=caller, prices=prices)
+        redactor = Redactor(plan.privacy.redact)
+        yield RunTools(
+            plan=plan,
+            runs=storage.runs,
+            alerts=storage.alerts,
+            journal=storage.journal,
+            logs=source,
+            caller=caller,
+            panel=panel,
+            pace=ClosedLoad(),
+            prices=prices,
+            clock=clock,
+            owner=options.owner,
+            frozen=frozen_set_up(plan, prices, panel.versions),
+            clean_body=redactor.text,
+            next_slot=options.next_slot,
+            on_progress=options.on_progress,
+        )
+
+
+def frozen_set_up(
+    plan: Plan, prices: Mapping[str, Price], versions: Mapping[str, str]
+) -> JsonObject:
+    """What is fixed before the Run, without secrets."""
+    return {
+        "config": public_config(plan),
+        "evaluator_versions": dict(versions),
+        "prices": {name: price.to_json() for name, price in prices.items()},
+        "app_version": __version__,
+    }
+
+
+def seed_for(plan: Plan, slot: Slot) -> int:
+    """The seed of a slot's Run: the same on every replica, another every week."""
+    return int(fingerprint([plan.name, slot.key]), 16) % 2**31
