@@ -26,7 +26,7 @@ from app.domain.plans import (
 from app.domain.prices import Price, Rates, Tier
 from app.plans.addresses import Address, BadAddress, parse_address, split_bind
 from app.plans.documents import Document, Findings, Place
-from app.plans.evaluators import check_evaluator
+from app.plans.evaluators import check_evaluator, parsed_option
 from app.plans.references import BrokenReference, References, reason_of
 from app.plans.sections import (
     EndpointSection,
@@ -338,11 +338,11 @@ class Assembly:
     def _evaluator(self, section: EvaluatorSection, place: Place) -> EvaluatorSettings:
         self._check_segments(section.when, (*place, "when"))
         options = {
-            name: self._text(value, (*place, name)) if isinstance(value, str) else value
+            name: self._option(section.type, name, value, (*place, name))
             for name, value in (section.model_extra or {}).items()
         }
         for key, problem in check_evaluator(section.type, options):
-            self._wrong((*place, key), problem)
+            self._wrong((*place, key) if key else place, problem)
         return EvaluatorSettings(
             type=section.type,
             gate=section.gate,
@@ -351,6 +351,10 @@ class Assembly:
             options=options,
             name=section.name,
         )
+
+    def _option(self, type_name: str, name: str, value: object, place: Place) -> object:
+        text = self._text(value, place) if isinstance(value, str) else value
+        return parsed_option(type_name, name, text)
 
     # --- the rest ---------------------------------------------------------------------------
 

@@ -1,104 +1,66 @@
 """Which evaluators a plan may name, and which options each takes."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import TypeAdapter, ValidationError
 
-from app.plans.sections import Section, Text
 from app.plans.validation import nearest
 
 GROUP = "switchwise.evaluators"
+JUDGE = "judge"
+CLASSES: Mapping[str, str] = {
+    "contains": "text_checks:Contains",
+    "exact": "text_checks:Exact",
+    "json_schema": "json_checks:JsonSchema",
+    "json_valid": "json_checks:JsonValid",
+    "language": "language:Language",
+    "length": "text_checks:Length",
+    "levenshtein": "similarity:LevenshteinLikeness",
+    "max_latency": "speed:MaxLatency",
+    "no_pii": "pii:NoPii",
+    "not_refused": "refusals:NotRefused",
+    "numeric": "numbers:Numeric",
+    "regex": "text_checks:Regex",
+    "similarity": "similarity:Similarity",
+    "tool_call": "tool_calls:ToolCall",
+}
+"""Where each built-in evaluator stands in `app.evaluation`; its fields are its options."""
+
+BUILT_IN = (*CLASSES, JUDGE)
 _OWN_PYTHON = re.compile(r"python:[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_COMMON_KEYS = ("type", "gate", "weight", "when", "name")
 
 
-class NoOptions(Section):
-    """Takes no options."""
+def evaluator_class(type_name: str) -> type:
+    """The class behind a built-in evaluator other than the judge."""
+    module, _, name = CLASSES[type_name].partition(":")
+    found = getattr(import_module(f"app.evaluation.{module}"), name)
+    if not isinstance(found, type):
+        raise TypeError(f"{CLASSES[type_name]} is no class")
+    return found
 
 
-class ExpectedOptions(Section):
-    """The text to compare with; default: the reference of the case."""
-
-    expected: Text | None = None
-
-
-class RegexOptions(Section):
-    """The pattern to find."""
-
-    pattern: Text
-    ignore_case: bool = False
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from error
+def parsed_option(type_name: str, name: str, value: object) -> object:
+    """The option as its evaluator takes it: a JSON Schema given as text is parsed."""
+    if (type_name, name) != ("json_schema", "schema") or not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
         return value
 
 
-class JsonSchemaOptions(Section):
-    """The JSON Schema that the reply must satisfy, inline or as file:PATH."""
-
-    schema_: dict[str, object] | Text = Field(alias="schema")
-
-
-class NumericOptions(Section):
-    """How close a number must be."""
-
-    expected: float | None = None
-    abs_tol: float = Field(default=0.0, ge=0)
-    rel_tol: float = Field(default=1e-6, ge=0)
-
-
-class LanguageOptions(Section):
-    """The language to answer in; default: that of the prompt."""
-
-    language: Text | None = None
-
-
-class MaxLatencyOptions(Section):
-    """The longest a reply may take."""
-
-    seconds: float = Field(gt=0)
-
-
-class LengthOptions(Section):
-    """How long a reply may be."""
-
-    min: int | None = Field(default=None, ge=0)
-    max: int | None = Field(default=None, ge=1)
-    unit: Literal["characters", "words"] = "words"
-
-
-OPTIONS: Mapping[str, type[Section]] = {
-    "contains": ExpectedOptions,
-    "exact": ExpectedOptions,
-    "json_schema": JsonSchemaOptions,
-    "json_valid": NoOptions,
-    "judge": NoOptions,
-    "language": LanguageOptions,
-    "length": LengthOptions,
-    "levenshtein": ExpectedOptions,
-    "max_latency": MaxLatencyOptions,
-    "no_pii": NoOptions,
-    "not_refused": NoOptions,
-    "numeric": NumericOptions,
-    "regex": RegexOptions,
-    "similarity": ExpectedOptions,
-    "tool_call": NoOptions,
-}
-BUILT_IN = tuple(OPTIONS)
-
-
 def check_evaluator(type_name: str, options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """What is wrong with an evaluator, as (key, message) pairs."""
-    section = OPTIONS.get(type_name)
-    if section is not None:
-        yield from _check_options(section, type_name, options)
+    """What is wrong with an evaluator, as (key, message) pairs; the key is "" for the whole."""
+    if type_name in CLASSES:
+        yield from _check_options(type_name, options)
+    elif type_name == JUDGE:
+        for name in options:
+            yield name, f"is no option of an evaluator; did you mean `judge.{name}`?"
     elif type_name.startswith("python:"):
         if not _OWN_PYTHON.fullmatch(type_name):
             yield "type", "must be python:module:Name, e.g. python:myteam.evals:Tone"
@@ -107,19 +69,20 @@ def check_evaluator(type_name: str, options: Mapping[str, object]) -> Iterator[t
         yield "type", f"there is no evaluator {type_name!r}; {nearest(type_name, known)}"
 
 
-def _check_options(
-    section: type[Section], type_name: str, options: Mapping[str, object]
-) -> Iterator[tuple[str, str]]:
-    known = [field.alias or name for name, field in section.model_fields.items()]
+def _check_options(type_name: str, options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    kind = evaluator_class(type_name)
+    known = [*getattr(kind, "__dataclass_fields__", ()), *_COMMON_KEYS]
     try:
-        section.model_validate(options)
+        TypeAdapter(kind).validate_python(dict(options))
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_input=False):
-            key = str(detail["loc"][0])
-            if detail["type"] == "extra_forbidden":
-                valid = nearest(key, [*known, "type", "gate", "weight", "when", "name"])
-                yield key, f"evaluator {type_name} has no such option; {valid}"
-            elif detail["type"] == "missing":
-                yield key, f"evaluator {type_name} requires it"
-            else:
-                yield key, detail["msg"].removeprefix("Value error, ")
+            key = str(detail["loc"][0]) if detail["loc"] else ""
+            match detail["type"]:
+                case "unexpected_keyword_argument":
+                    valid = nearest(key, known)
+                    yield key, f"evaluator {type_name} has no such option; {valid}"
+                case "missing" | "missing_keyword_only_argument":
+                    yield key, f"evaluator {type_name} requires it"
+                case _:
+                    message = detail["msg"].removeprefix("Value error, ")
+                    yield key, message.replace("Input should", "must")

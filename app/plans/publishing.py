@@ -142,7 +142,7 @@ def _with_references(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     walked = {key: _with_references(value) for key, value in schema.items()}
-    if walked.get("type") in {"integer", "number", "boolean"}:
+    if walked.get("type") in ("integer", "number", "boolean"):
         kept = {
             key: walked.pop(key) for key in ("description", "default", "title") if key in walked
         }

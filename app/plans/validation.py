@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -113,12 +113,15 @@ def _place(model: type[BaseModel], location: tuple[str | int, ...]) -> Place:
 
 def _section_at(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
     section: type[BaseModel] | None = model
+    is_entry = False  # the part is a key of a mapping of sections, which no section declares
     for part in place:
-        if isinstance(part, int):
+        if isinstance(part, int) or is_entry:
+            is_entry = False
             continue
         if section is None or part not in section.model_fields:
             return None
-        section = _inner(section.model_fields[part].annotation)
+        annotation = section.model_fields[part].annotation
+        section, is_entry = _inner(annotation), get_origin(annotation) is dict
     return section
 
 
