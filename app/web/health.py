@@ -1,4 +1,4 @@
-"""Health for orchestrators: /healthz says whether to restart us, /readyz whether to send traffic."""
+"""Health: /healthz says whether to restart us, /readyz whether to send traffic."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
