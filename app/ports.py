@@ -295,6 +295,9 @@ class RunStore(Protocol):
     async def renew(self, run_id: str, *, owner: str, now: datetime, lease_s: float) -> bool:
         """Hold the lease for longer; False when the Run is final or in other hands."""
 
+    async def release(self, run_id: str, *, owner: str) -> None:
+        """Give the lease back, so that the Run can be resumed at once."""
+
     async def orphans(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
         """Runs due or running that nobody holds: their lease ran out or was never taken."""
 

@@ -5,23 +5,24 @@ import random
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 from zoneinfo import ZoneInfo
 
 from app import __version__
+from app.alerting.delivery import deliver_due
 from app.calls.caller import Caller, CallerPolicy
 from app.clocks import FileClock, SystemClock
-from app.domain.errors import ConfigError
+from app.domain.errors import ConfigError, RunInterrupted, StorageUnavailable
 from app.domain.json_values import JsonObject, fingerprint
 from app.domain.models import Endpoint
 from app.domain.plans import Plan
 from app.domain.prices import Price
-from app.domain.runs import Slot
+from app.domain.runs import Run, Slot
 from app.evaluation.panel import EvaluationPanel
-from app.pipeline import Progress, RunTools, known_prices
+from app.pipeline import Progress, RunTools, execute, known_prices
 from app.plans import load_plans, public_config
 from app.ports import AlertStore, Clock, Journal, LogSource, Notifier, PriceBook, Provider, RunStore
 from app.replay.cases import ClosedLoad
@@ -318,3 +319,35 @@ def frozen_set_up(
 def seed_for(plan: Plan, slot: Slot) -> int:
     """The seed of a slot's Run: the same on every replica, another every week."""
     return int(fingerprint([plan.name, slot.key]), 16) % 2**31
+
+
+async def work_run(
+    run: Run, plan: Plan, storage: Storage, settings: Settings, options: RunOptions
+) -> JsonObject:
+    """Work one Run to its end in this process, deliver its alerts, return its document.
+
+    Raises:
+        RunInterrupted: If it was asked to stop; the lease is given back, resume it later.
+        SwitchwiseError: What stopped the work.
+    """
+    clock = clock_for(settings)
+    logs = logs_dsn(plan, settings, storage.dsn)
+    try:
+        async with run_tools(plan, storage, logs, clock, options) as tools:
+            return await execute(run, tools)
+    except (RunInterrupted, StorageUnavailable):
+        with suppress(StorageUnavailable):
+            await storage.runs.release(run.run_id, owner=options.owner)
+        raise
+
+
+async def deliver_alerts(
+    plans: Sequence[Plan], storage: Storage, clock: Clock, stream: TextIO, *, owner: str
+) -> int:
+    """Deliver what waits in the outbox for these plans, once; count what was delivered."""
+    notifiers = {plan.name: notifier_for(plan, stream) for plan in plans}
+    try:
+        return await deliver_due(storage.alerts, notifiers, owner=owner, clock=clock)
+    finally:
+        for notifier in notifiers.values():
+            await notifier.close()
