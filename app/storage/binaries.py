@@ -108,11 +108,10 @@ def run_as(
     account: Account,
     command: Sequence[str],
     *,
-    folder: Path = Path("/"),
     inherit: Sequence[int] = (),
     timeout_s: float = _PROGRAM_TIMEOUT_S,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program as the account, in `folder`, with a clean environment; return any exit code.
+    """Run a program as the account, with a clean environment; return any exit code.
 
     Raises:
         OSError: It could not be started.
@@ -121,7 +120,7 @@ def run_as(
     try:
         return subprocess.run(  # noqa: S603 - fixed programs, no shell
             command,
-            cwd=folder,
+            cwd="/",  # ours may be closed to the account
             env=_CLEAN_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,8 +39,8 @@ _SOCKET_PORT = 5432
 _SOCKET_FOLDER_BYTES = 103 - len("/.s.PGSQL.5432")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+@-]+")
 _SHORT_PARENT = Path("/tmp")  # noqa: S108 - owner and mode of what we make there are checked
-#: A process reaches its working folder by this name even below folders closed to it.
-_OWN_FOLDER = Path("/proc/self/cwd")
+#: By these names a process reaches what it holds open, even below folders closed to it.
+_OWN_HANDLES = Path("/proc/self/fd")
 _READY_WITHIN_S = 45.0
 _POLL_S = 0.05
 
@@ -125,10 +126,10 @@ class PostgresServer:
         socket_folder = Path(found.socket_folder)
         account = server_account(self._data)
         pg_ctl = find_binaries(account, self._source).program("pg_ctl")
-        folder = _name_for(account, self._data)
-        answer = run_as(
-            account, [pg_ctl, "-D", folder, "-w", "-m", mode, "stop"], folder=self._data
-        )
+        with _reachable(account, self._data) as (folder, handles):
+            answer = run_as(
+                account, [pg_ctl, "-D", folder, "-w", "-m", mode, "stop"], inherit=handles
+            )
         if answer.returncode != 0 and self.pid is not None:
             raise StorageUnavailable(f"the embedded Postgres did not stop: {_last_words(answer)}")
         if socket_folder.parent == _SHORT_PARENT:
@@ -171,23 +172,21 @@ class PostgresServer:
         socket_folder = None if self._tcp_port else _socket_folder(self._data, account)
         _clear_stale_locks(self._data, socket_folder)
         options = self._settings(binaries.major, socket_folder)
-        command = [
-            binaries.program("pg_ctl"),
-            *("-D", _name_for(account, self._data)),
-            *("-w", "-t", str(round(_READY_WITHIN_S))),
-            *("-l", "server.log"),
-            *("-o", shlex.join(f"-c{name}={value}" for name, value in options.items())),
-            "start",
-        ]
         deadline = time.monotonic() + _READY_WITHIN_S
-        while True:
-            answer = run_as(account, command, folder=self._data, inherit=[lock])
-            if answer.returncode == 0:
-                return
-            reason = _log_tail(self._data) or _last_words(answer)
-            if "shared memory block" not in reason or time.monotonic() > deadline:
-                raise StorageUnavailable(f"the embedded Postgres did not start: {reason}")
-            time.sleep(_POLL_S)  # processes of a killed server still leave
+        with _reachable(account, self._data) as (folder, handles):
+            command = [
+                binaries.program("pg_ctl"),
+                *("-D", folder),
+                *("-w", "-t", str(round(_READY_WITHIN_S))),
+                *("-l", f"{folder}/server.log"),
+                *("-o", shlex.join(f"-c{name}={value}" for name, value in options.items())),
+                "start",
+            ]
+            while (answer := run_as(account, command, inherit=[lock, *handles])).returncode != 0:
+                reason = _log_tail(self._data) or _last_words(answer)
+                if "shared memory block" not in reason or time.monotonic() > deadline:
+                    raise StorageUnavailable(f"the embedded Postgres did not start: {reason}")
+                time.sleep(_POLL_S)  # processes of a killed server still leave
 
     def _create(self, account: Account, binaries: Binaries) -> None:
         """Make the data directory beside its place and move it there when it is whole."""
@@ -202,16 +201,17 @@ class PostgresServer:
         scratch.mkdir(mode=0o700)
         if account.is_dropped:
             os.chown(scratch, account.uid, account.gid)
-        command = [
-            binaries.program("initdb"),
-            *("-D", _name_for(account, scratch)),
-            *("-U", DATABASE_NAME),
-            *("-A", "trust"),
-            *("--encoding", "UTF8"),
-            *("--locale", "C"),
-            *(() if self._is_durable else ("--no-sync",)),
-        ]
-        answer = run_as(account, command, folder=scratch)
+        with _reachable(account, scratch) as (folder, handles):
+            command = [
+                binaries.program("initdb"),
+                *("-D", folder),
+                *("-U", DATABASE_NAME),
+                *("-A", "trust"),
+                *("--encoding", "UTF8"),
+                *("--locale", "C"),
+                *(() if self._is_durable else ("--no-sync",)),
+            ]
+            answer = run_as(account, command, inherit=handles)
         if answer.returncode != 0:
             shutil.rmtree(scratch, ignore_errors=True)
             raise StorageUnavailable(f"initdb failed: {_last_words(answer)}")
@@ -293,7 +293,7 @@ def _read_postmaster(data: Path) -> Postmaster | None:
 
 def _is_server_of(pid: int, data: Path) -> bool:
     """Whether that process is a server over `data` and no zombie or unrelated program."""
-    if _OWN_FOLDER.exists():
+    if _OWN_HANDLES.exists():
         try:
             return Path(f"/proc/{pid}/cwd").samefile(data)
         except OSError:
@@ -374,22 +374,30 @@ def _clear_stale_locks(data: Path, socket_folder: Path | None) -> None:
             (socket_folder / name).unlink(missing_ok=True)
 
 
-def _name_for(account: Account, folder: Path) -> str:
-    """The path by which the account reaches the folder it works in."""
+@contextmanager
+def _reachable(account: Account, folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """A name by which the account's processes reach the folder, and what they must inherit for it.
+
+    Below a folder that is closed to the account no path leads there; an open handle does.
+    """
     if can_enter(account, folder):
-        return str(folder)
-    if not _OWN_FOLDER.exists():
+        yield str(folder), []
+        return
+    if not _OWN_HANDLES.exists():
         raise StorageUnavailable(
             f"user {account.name} cannot enter {folder}: set SWITCHWISE_HOME to a folder "
             "whose parents it can enter, or DATABASE_URL"
         )
-    return str(_OWN_FOLDER)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield str(_OWN_HANDLES / str(handle)), [handle]
+    finally:
+        os.close(handle)
 
 
-def _last_words(answer: object) -> str:
-    told = f"{getattr(answer, 'stderr', '')}\n{getattr(answer, 'stdout', '')}"
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
-    return " | ".join(lines[-3:]) or "it said nothing"
+def _last_words(answer: subprocess.CompletedProcess[str]) -> str:
+    told = answer.stderr.strip() or answer.stdout.strip() or "it said nothing"
+    return " | ".join(line.strip() for line in told.splitlines()[-3:])
 
 
 def _log_tail(data: Path) -> str:

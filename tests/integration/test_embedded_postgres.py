@@ -375,9 +375,16 @@ def test_as_root_the_server_runs_as_an_account_without_rights(home: Path) -> Non
 
 
 @pytest.mark.skipif(not _AS_ROOT, reason="needs root to see what root does")
-def test_as_root_below_a_closed_folder_nothing_is_opened_to_others(home: Path) -> None:
+@pytest.mark.parametrize("source", ["wheel", "system"])
+def test_as_root_below_a_closed_folder_nothing_is_opened_to_others(
+    home: Path, source: binaries.BinarySource
+) -> None:
     home.mkdir(mode=0o700)
-    with EmbeddedPostgres(home / "checkout", is_durable=False) as embedded:
+    try:
+        find_binaries(server_account(home / "none"), source)
+    except StorageUnavailable:
+        pytest.skip(f"no Postgres programs of {source}")
+    with EmbeddedPostgres(home / "checkout", is_durable=False, source=source) as embedded:
         _write(embedded.dsn)
         assert _count(embedded.dsn) == 1
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
