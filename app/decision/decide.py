@@ -124,7 +124,7 @@ class _Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Standing:
+class Standing:
     """A candidate's epoch, held history and latest state before this look."""
 
     epoch: Epoch
@@ -133,6 +133,7 @@ class _Standing:
 
     @property
     def before(self) -> CandidateState:
+        """The state the candidate is in, quiet in a new epoch."""
         if self.latest is None or self.latest.epoch != self.epoch.digest:
             return CandidateState.QUIET
         return self.latest.state
@@ -141,7 +142,7 @@ class _Standing:
 def _candidate(candidate: ModelSpec, week: WeekOfEvidence, rules: Rules) -> _Found:
     pairs = week.pairs[candidate.name]
     prices = _prices(candidate, week)
-    standing = _standing(candidate, week, prices)
+    standing = standing_of(candidate, week)
     outside = _unmeasured(candidate, week)
     this_week = None
     if outside is None and pairs.reason is None and prices is not None:
@@ -179,7 +180,8 @@ def _prices(candidate: ModelSpec, week: WeekOfEvidence) -> PricePair | None:
     return None if primary is None or own is None else PricePair(primary=primary, candidate=own)
 
 
-def _standing(candidate: ModelSpec, week: WeekOfEvidence, prices: PricePair | None) -> _Standing:
+def standing_of(candidate: ModelSpec, week: WeekOfEvidence) -> Standing:
+    """Return a candidate's epoch, the history that may be pooled and its latest state."""
     epoch = epoch_of(week.plan, candidate, week.evaluator_versions)
     rows = {
         (row.week, row.epoch): row
@@ -188,9 +190,9 @@ def _standing(candidate: ModelSpec, week: WeekOfEvidence, prices: PricePair | No
     }
     states = [state for state in week.states if state.candidate == candidate.name]
     latest = max(states, key=lambda state: (state.week, state.changed_at), default=None)
-    return _Standing(
+    return Standing(
         epoch=epoch,
-        held=held_history(epoch, week.week, rows.values(), latest, prices),
+        held=held_history(epoch, week.week, rows.values(), latest, _prices(candidate, week)),
         latest=latest,
     )
 
@@ -209,7 +211,7 @@ def _unmeasured(candidate: ModelSpec, week: WeekOfEvidence) -> str | None:
 
 
 def _this_week(
-    candidate: ModelSpec, week: WeekOfEvidence, standing: _Standing, prices: PricePair
+    candidate: ModelSpec, week: WeekOfEvidence, standing: Standing, prices: PricePair
 ) -> StoredEvidence | None:
     """Return the week's one row: this Run's pairs with what the week's earlier Runs stored."""
     pairs = week.pairs[candidate.name]
@@ -257,7 +259,7 @@ def _takes_look(week: WeekOfEvidence, latest: StoredState | None) -> bool:
 def _setting(
     candidate: ModelSpec,
     week: WeekOfEvidence,
-    standing: _Standing,
+    standing: Standing,
     look: Look,
     this_week: StoredEvidence | None,
 ) -> Setting:
@@ -306,7 +308,7 @@ def _caveats(candidate: ModelSpec, week: WeekOfEvidence, pairs: PairedEvidence) 
 
 
 def _state(
-    candidate: ModelSpec, week: WeekOfEvidence, standing: _Standing, look: Look
+    candidate: ModelSpec, week: WeekOfEvidence, standing: Standing, look: Look
 ) -> StoredState:
     latest = standing.latest
     is_same = latest is not None and latest.epoch == standing.epoch.digest
