@@ -198,7 +198,7 @@ async def open_storage(
     from app.storage.engine import Database
     from app.storage.journal import PostgresJournal
     from app.storage.migrations import require_current
-    from app.storage.run_store import PostgresRuns
+    from app.storage.result_store import PostgresResults
 
     await asyncio.to_thread(require_current, dsn)
     caps = {plan.name: _caps(plan) for plan in plans}
@@ -207,7 +207,7 @@ async def open_storage(
     try:
         yield Storage(
             dsn=dsn,
-            runs=PostgresRuns(database, clock.now),
+            runs=PostgresResults(database, clock.now),
             alerts=PostgresAlerts(database),
             journal=journal,
         )
