@@ -16,6 +16,7 @@ _REPLY_NAME = re.compile(r"reply|replies|response|answer|output|completion|candi
 _NOT_REPLY = re.compile(
     r"reference|expected|gold|ideal|instruct|format|rubric|end|criteria|how|your"
 )
+_NOT_QUESTION = re.compile(r"\bend\b|rubric|criteria|instruct")
 _QUESTION_NAME = re.compile(
     r"prompt|question|conversation|dialogue|task|user|customer|request|input|context|message"
 )
@@ -36,7 +37,9 @@ class Block:
     @property
     def is_question(self) -> bool:
         """Whether the name speaks of what the reply answers."""
-        return bool(_QUESTION_NAME.search(self.name)) and not self.is_reply
+        if self.is_reply or _NOT_QUESTION.search(self.name):
+            return False
+        return bool(_QUESTION_NAME.search(self.name))
 
 
 def find_blocks(text: str) -> list[Block]:
@@ -129,7 +132,7 @@ def _nonce_blocks(text: str) -> list[Block]:
 def _heading_blocks(text: str) -> list[Block]:
     """Pieces under headings such as "## Reply", "**Reply**" or "Reply:"."""
     marks = list(_HEADING.finditer(text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    ends = [mark.start() for mark in marks[1:]] + [len(text)] if marks else []
     return [
         Block(
             name=next(group for group in mark.groups() if group).lower(),

@@ -1,17 +1,19 @@
 """What a judge sees: finds the judged replies in any judge prompt and says how good they are.
 
-Nothing is agreed about the wording of the prompt. A reply of the sandbox is recognised by its own
-text (`replies.read`): the last one after the prompt in absolute grading, the last two in pairwise
-grading. Any other text (a canary, a hand-written reply) is the body of the last block whose
-delimiter speaks of a reply, an answer, a response or an output, and is graded by `grade_text`.
+Nothing is agreed about the wording of the prompt. Under judgement is the body of the last block
+whose delimiter speaks of a reply, an answer, a response or an output (the last two in pairwise
+grading); without such blocks it is the last recognisable reply after the last recognisable prompt.
+A reply of the sandbox is graded by what its own text says (`replies`), any other text, such as a
+canary or a reply written by hand, by `grade_text`.
 """
 
+import json
 import re
 from dataclasses import dataclass
 
-from app.sandbox.blocks import Block, find_blocks
+from app.sandbox.blocks import Block, find_blocks, without_blocks
 from app.sandbox.dialogue import Ask
-from app.sandbox.replies import Reading, read, read_prose, read_structured
+from app.sandbox.replies import Reading, read_prose, read_structured
 from app.sandbox.tasks import Task, last_task, normalise, recognise
 from app.sandbox.world import Family
 
@@ -23,8 +25,12 @@ _SCALE = re.compile(
 )
 _JUDGING = re.compile(r"\b(?:scor|grad|rat(?:e|ing)|judg|evaluat|assess)", re.IGNORECASE)
 _PAIRWISE = re.compile(
-    r"\b(?:which|better|prefer|compare)\b[^.\n]{0,80}\b(?:repl|respons|answer|assistant|output)"
-    r"|\b(?:A/B|A or B|A, B or tie)\b|\[\[A\]\]",
+    r"\b(?:which|better|prefer\w*|compare)\b[^.\n]{0,80}\b(?:repl|respons|answer|assistant|output)"
+    r"|\[\[A\]\]",
+    re.IGNORECASE,
+)
+_TWO = re.compile(
+    r"\b(?:two|both|either)\b|first or second|first, second|\bA/B\b|\bA or B\b|\bA, B\b|\[\[A\]\]",
     re.IGNORECASE,
 )
 
@@ -118,7 +124,7 @@ def is_grading(ask: Ask) -> bool:
         return True
     if ask.tools or not _JUDGING.search(ask.system + ask.last):
         return False
-    return bool(_SCALE.search(ask.system) or _SCALE.search(ask.last) or _PAIRWISE.search(ask.last))
+    return bool(_SCALE.search(ask.system) or _SCALE.search(ask.last) or is_pairwise(ask))
 
 
 def is_pairwise(ask: Ask) -> bool:
@@ -126,7 +132,8 @@ def is_pairwise(ask: Ask) -> bool:
     schemas = [tool.schema for tool in ask.tools] + ([ask.schema] if ask.schema else [])
     if schemas:
         return any(_PAIR_NAMES.search(name) for schema in schemas for name in _names(schema))
-    return bool(_PAIRWISE.search(ask.system + ask.last))
+    told = f"{ask.system}\n{without_blocks(ask.last)}"
+    return bool(_PAIRWISE.search(told) and _TWO.search(told))
 
 
 def find_matter(ask: Ask, *, look_for_attacks: bool) -> Matter:
@@ -136,9 +143,7 @@ def find_matter(ask: Ask, *, look_for_attacks: bool) -> Matter:
     blocks = find_blocks(user)
     normalised = normalise(user)
     task = last_task(normalised)
-    replies = _from_text(normalised, task, wanted) if wanted == 1 else None
-    if replies is None or _outshone(replies, blocks, task):
-        replies = _from_blocks(user, blocks, task, wanted) or replies
+    replies = _from_blocks(user, blocks, task, wanted) or _from_text(normalised, task, wanted)
     if replies is None:
         replies = (_from_body(user, "", task),) * wanted
     question = " ".join(block.body for block in blocks if block.is_question)
@@ -163,10 +168,13 @@ def grade_text(question: str, reply: str) -> float:
     answer to an arithmetic or repeat-this question → 1, a wrong one → 0. "I don't know" and its
     kind in fewer than 40 words → 0. No meaningful word in common with the question: 0 for six words
     or more, 0.25 for fewer. Otherwise by length: at least 20 words that share two meaningful words
-    with the question → 1; at least 8 words → 0.75; fewer → 0.5.
+    with the question → 1; at least 8 words → 0.75; fewer → 0.5. A tool call shown as
+    "[tool call] {…}" is worth the share of its arguments that the question holds.
     """
     words = normalise(reply)
     count = len(words.split())
+    if reply.lstrip().startswith("[tool call]"):
+        return _grade_call(question, reply)
     if not count or _INSULT.search(words) or is_attack(words):
         return 0.0
     small = recognise([question.strip()])
@@ -197,18 +205,12 @@ def _from_text(normalised: str, task: Task | None, wanted: int) -> tuple[Judged,
     return tuple(_judged(reading, normalised) for reading in prose[-wanted:])
 
 
-def _outshone(replies: tuple[Judged, ...], blocks: list[Block], task: Task | None) -> bool:
-    """Whether the last reply block holds a text of its own that the region's reading missed."""
-    bodies = [block.body for block in blocks if block.is_reply]
-    return bool(bodies) and read(bodies[-1], task) is None and len(replies) == 1
-
-
 def _from_blocks(
     user: str, blocks: list[Block], task: Task | None, wanted: int
 ) -> tuple[Judged, ...] | None:
     bodies = [block.body for block in blocks if block.is_reply][-wanted:]
     if len(bodies) < wanted:
-        return _from_text(normalise(user), task, wanted)
+        return None
     questions = [block.body for block in blocks if block.is_question]
     question = questions[-1] if questions else user.split(bodies[0], 1)[0][-4000:]
     return tuple(_from_body(body, question, task) for body in bodies)
@@ -233,6 +235,25 @@ def _judged(reading: Reading, normalised: str) -> Judged:
         words=reading.words,
         family=reading.family,
     )
+
+
+def _grade_call(question: str, reply: str) -> float:
+    start = reply.find("{")
+    try:
+        call, _ = json.JSONDecoder().raw_decode(reply, start)
+    except ValueError:
+        return 0.0
+    asked = normalise(question)
+    values = _leaves(call.get("input"))
+    return sum(normalise(str(value)) in asked for value in values) / len(values) if values else 1.0
+
+
+def _leaves(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [leaf for member in value.values() for leaf in _leaves(member)]
+    if isinstance(value, list):
+        return [leaf for member in value for leaf in _leaves(member)]
+    return [] if isinstance(value, bool) or value is None else [value]
 
 
 def _content(words: str) -> set[str]:
