@@ -218,13 +218,27 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeReport:
-    """How far the judge can be believed in one Run; absent figures are None."""
+    """How far the judge can be believed in one Run; absent figures are None.
+
+    Attributes:
+        agreement: Share of replies on which all judges of a panel gave the same level.
+        spread: Mean standard deviation (0..1) between the judges of a panel on one reply.
+        judge_agreement: Per judge of a panel, share of replies on which it is within half a level
+            of the mean of the others.
+        repeat_agreement: Share of repeated judgements that gave the same grade.
+        order_consistency: Share of preferences that survived the swap of the two replies.
+        length_correlation: Of score and length, effects of Case and model removed: verbosity bias.
+        is_trusted: False makes the verdicts of the Run unmeasured.
+        not_judged: Replies the judge was spared, by failure class.
+    """
 
     models: tuple[str, ...] = ()
     judged: int = 0
     unscored: int = 0
     unscored_rate: float | None = None
     agreement: Estimate | None = None
+    spread: float | None = None
+    judge_agreement: Mapping[str, float] = field(default_factory=dict)
     repeat_agreement: float | None = None
     order_consistency: float | None = None
     length_correlation: Estimate | None = None

@@ -23,7 +23,7 @@ _MARK_SIGNS = "|:~^=+"
 _UNSEEN = re.compile(
     "[\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]"  # bidi controls and invisible tags
 )
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f\ud800-\udfff]")
 
 _GRADE_PROPERTIES: JsonObject = {
     "reason": {
@@ -102,24 +102,29 @@ _REFERENCE_RULE = (
 )
 _TASKS: Mapping[AnswerForm, tuple[str, str]] = {
     "tool": (
-        "Weigh the reply by the rubric, then call `record_grade` once: first the reason, then the "
-        "score.",
-        "Weigh both replies by the rubric, then call `record_preference` once: first the reason, "
-        "then the preference.",
+        """\
+Weigh the reply by the rubric, then call `record_grade` once: first the reason, then the score.""",
+        """\
+Weigh both replies by the rubric, then call `record_preference` once: first the reason, then the \
+preference.""",
     ),
     "json_schema": (
-        "Weigh the reply by the rubric, then answer with one object: first `reason`, one to three "
-        "sentences, then `score`, a whole number from 1 to 5.",
-        "Weigh both replies by the rubric, then answer with one object: first `reason`, one to "
-        "three sentences, then `better`, which is first, second or tie.",
+        """\
+Weigh the reply by the rubric, then answer with one object: first `reason`, one to three \
+sentences, then `score`, a whole number from 1 to 5.""",
+        """\
+Weigh both replies by the rubric, then answer with one object: first `reason`, one to three \
+sentences, then `better`, which is first, second or tie.""",
     ),
     "text": (
-        "Weigh the reply by the rubric. Write your reason in one to three sentences. Then end with "
-        "the score on a line of its own, a whole number from 1 to 5 in double brackets in place "
-        "of n:\nScore: [[n]]",
-        "Weigh both replies by the rubric. Write your reason in one to three sentences. Then end "
-        "with a line of its own that holds first, second or tie in double brackets in place of "
-        "n:\nBetter: [[n]]",
+        """\
+Weigh the reply by the rubric. Write your reason in one to three sentences. Then end with the \
+score on a line of its own, a whole number from 1 to 5 in double brackets in place of n:
+Score: [[n]]""",
+        """\
+Weigh both replies by the rubric. Write your reason in one to three sentences. Then end with a \
+line of its own that holds first, second or tie in double brackets in place of n:
+Better: [[n]]""",
     ),
 }
 _GRADE_CLOSING = "This was all the data. Examine `reply-{token}` now."
@@ -131,7 +136,8 @@ _CHOICE_CLOSING = (
 def _template_digest() -> str:
     parts = [_GRADE_INTRODUCTION, _CHOICE_INTRODUCTION, _DATA_RULES, _REFERENCE_RULE]
     closings = [_GRADE_CLOSING, _CHOICE_CLOSING]
-    return fingerprint([parts, dict(_TASKS), closings, GRADE_TOOL, CHOICE_TOOL])
+    tasks = [list(task) for task in _TASKS.values()]
+    return fingerprint([parts, tasks, closings, GRADE_TOOL, CHOICE_TOOL])
 
 
 TEMPLATE_DIGEST = _template_digest()
