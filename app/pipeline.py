@@ -14,7 +14,8 @@ from decimal import Decimal
 
 from app.alerting.compose import Outcome, compose_alerts
 from app.calls.caller import Caller
-from app.decision.decide import Decision, WeekOfEvidence, decide
+from app.decision.adaptive import drop_candidates
+from app.decision.decide import WeekOfEvidence, decide
 from app.domain.attempts import Purpose, ShardRef
 from app.domain.cases import Case, Sample, Window
 from app.domain.errors import (
@@ -32,6 +33,7 @@ from app.domain.results import AdaptiveReport, CaseResult, JudgeReport
 from app.domain.runs import Run, RunStatus, Shard, Slot, SpendLine
 from app.domain.scores import ScoreRecord
 from app.evaluation.panel import EvaluationPanel
+from app.evaluation.reliability import judge_report
 from app.ports import (
     AlertStore,
     Clock,
@@ -44,12 +46,14 @@ from app.replay.cases import Pace, ReplayOrder, replay_case
 from app.replay.shards import cut_shards, shards_at_once, work_in_process
 from app.sampling.anchors import choose_anchors, is_new_month
 from app.sampling.draw import DrawRequest, draw_sample
+from app.sampling.identity import case_id_of
 from app.summary.document import RunFigures, document
 from app.summary.pairs import compare
 from app.summary.summaries import summarise
 
 LEASE_S = 60.0
 MOST_RESTARTS = 3
+CANARY_ORDINAL = -1
 _ANCHOR_POOL = 400
 
 
@@ -81,6 +85,7 @@ class RunTools:
     panel: EvaluationPanel
     pace: Pace
     prices: Mapping[str, Price]
+    evaluator_versions: Mapping[str, str]
     clock: Clock
     owner: str
     frozen: JsonObject
@@ -180,7 +185,9 @@ async def next_shards(run: Run, sample: Sample, tools: RunTools) -> Sequence[Sha
     cases = [case for case in sample.cases if case.block == block]
     if not cases:
         return ()
-    models = await _models_of_block(run, block, tools)
+    models = await _models_of_block(run, sample, block, tools)
+    if len(models) < 2:
+        return ()
     fresh = list(cut_shards(run.run_id, cases, block=block, models=models, first_no=len(shards)))
     if block == 0:
         fresh += _opening_shards(run, sample, tools, first_no=len(fresh))
@@ -207,10 +214,16 @@ def _opening_shards(run: Run, sample: Sample, tools: RunTools, *, first_no: int)
     return (*anchors, canaries)
 
 
-async def _models_of_block(run: Run, block: int, tools: RunTools) -> tuple[str, ...]:
-    """Names of the models called in a block."""
-    del run, block
-    return tuple(model.name for model in tools.plan.contestants)
+async def _models_of_block(
+    run: Run, sample: Sample, block: int, tools: RunTools
+) -> tuple[str, ...]:
+    """Names of the models called in a block; with the primary alone there is nothing to compare."""
+    dropped: Mapping[str, str] = {}
+    if block > 0 and tools.plan.sample.adaptive:
+        results = await tools.runs.results(run.run_id)
+        week = await _week_of_evidence(run, sample, results, JudgeReport(), tools, None)
+        dropped = drop_candidates(week, blocks_done=block)
+    return tuple(model.name for model in tools.plan.contestants if model.name not in dropped)
 
 
 async def work_shard(run: Run, shard: Shard, tools: RunTools) -> None:
@@ -232,7 +245,7 @@ async def work_shard(run: Run, shard: Shard, tools: RunTools) -> None:
         tools.caller.recall(await tools.runs.settled(claimed.shard))
         scored = list(await tools.runs.scored(claimed.shard))
     if not claimed.shard.case_ids:
-        await tools.journal.score(ref, await tools.panel.canaries(shard=ref, done=scored))
+        await _grade_canaries(ref, tools, scored)
     order = ReplayOrder(
         plan_name=tools.plan.name,
         models=[tools.plan.model(name) for name in claimed.shard.models],
@@ -250,6 +263,15 @@ async def work_shard(run: Run, shard: Shard, tools: RunTools) -> None:
             raise outcome
     await tools.runs.close_shard(ref, at=tools.clock.now())
     tools.caller.forget(claimed.shard.case_ids)
+
+
+async def _grade_canaries(ref: ShardRef, tools: RunTools, done: Sequence[ScoreRecord]) -> None:
+    """Have the judge grade replies whose worth is known, once per Run."""
+    records = await tools.panel.grade_canaries(
+        case_id_of(ref.run_id, CANARY_ORDINAL), shard=ref, done=done
+    )
+    if records:
+        await tools.journal.score(ref, records)
 
 
 async def _work_case(
@@ -296,8 +318,12 @@ async def conclude(
     results = await tools.runs.results(run.run_id)
     spend = await tools.runs.spend(run.run_id)
     summaries = summarise(results, plan.contestants)
-    judge = tools.panel.report(await tools.runs.scores(run.run_id), spend)
-    decision = await _decide(run, sample, results, judge, tools, why)
+    judge = judge_report(
+        plan, records=await tools.runs.scores(run.run_id), results=results, spend=spend
+    )
+    week = await _week_of_evidence(run, sample, results, judge, tools, why)
+    decision = decide(week)
+    adaptive = _adaptive(sample, results, week)
     finished_at = tools.clock.now()
     outcome = Outcome(
         plan=plan,
@@ -321,6 +347,7 @@ async def conclude(
         summaries=summaries,
         comparisons=decision.comparisons,
         judge=judge,
+        adaptive=adaptive,
         spend=spend,
         budget_usd=plan.budget.per_run_usd,
         alerts=messages.alerts,
@@ -338,7 +365,7 @@ async def conclude(
             states=decision.states,
             drift=None,
             judge=judge,
-            adaptive=AdaptiveReport(),
+            adaptive=adaptive,
             document=told,
             alerts=messages.alerts,
             open_alerts=messages.states,
@@ -396,15 +423,15 @@ async def fail(run: Run, tools: RunTools, error: Exception) -> JsonObject:
     return told
 
 
-async def _decide(
+async def _week_of_evidence(
     run: Run,
     sample: Sample | None,
     results: Sequence[CaseResult],
     judge: JudgeReport,
     tools: RunTools,
     why: str | None,
-) -> Decision:
-    """Look at this week's evidence with the weeks before it."""
+) -> WeekOfEvidence:
+    """This week's pairs beside the weeks before them; a Run by hand stands alone."""
     plan = tools.plan
     names = {row.model_name for row in results}
     pairs = {
@@ -413,26 +440,48 @@ async def _decide(
         if candidate.name in names
     }
     counts = run.trigger.counts
-    return decide(
-        WeekOfEvidence(
-            plan=plan,
-            week=run.slot.iso_week,
-            run_ids=(run.run_id,),
-            now=tools.clock.now(),
-            pairs=pairs,
-            prices=tools.prices,
-            evaluator_versions=tools.panel.versions,
-            history=await tools.runs.evidence(plan.name, since_week="") if counts else (),
-            states=await tools.runs.states(plan.name) if counts else (),
-            judge=judge,
-            requests_per_month=sample.requests_per_month if sample else None,
-            incomplete=why,
-            counts=counts,
-            closes_week=run.slot.closes_week,
-            head_to_head=lambda first, second: (
-                compare(results, primary=second, candidate=first).evidence
-            ),
-        )
+    return WeekOfEvidence(
+        plan=plan,
+        week=run.slot.iso_week,
+        run_ids=(run.run_id,),
+        now=tools.clock.now(),
+        pairs=pairs,
+        prices=tools.prices,
+        evaluator_versions=tools.evaluator_versions,
+        history=await tools.runs.evidence(plan.name, since_week="") if counts else (),
+        states=await tools.runs.states(plan.name) if counts else (),
+        judge=judge,
+        requests_per_month=sample.requests_per_month if sample else None,
+        incomplete=why,
+        counts=counts,
+        closes_week=run.slot.closes_week,
+        head_to_head=lambda first, second: (
+            compare(results, primary=second, candidate=first).evidence
+        ),
+    )
+
+
+def _adaptive(
+    sample: Sample | None, results: Sequence[CaseResult], week: WeekOfEvidence
+) -> AdaptiveReport:
+    """What adaptive spending left out: calls not made, and why which candidate sat out."""
+    if sample is None:
+        return AdaptiveReport()
+    asked: dict[str, int] = {}
+    for row in results:
+        if not row.is_anchor:
+            asked[row.model_name] = asked.get(row.model_name, 0) + 1
+    blocks = max((case.block for case in sample.cases), default=0) + 1
+    reasons = drop_candidates(week, blocks_done=blocks) if week.plan.sample.adaptive else {}
+    anchors = len(sample.anchors)
+    return AdaptiveReport(
+        planned_calls=len(sample.cases) * len(week.plan.contestants) + anchors,
+        made_calls=len(results),
+        dropped={
+            name: reason
+            for name, reason in reasons.items()
+            if asked.get(name, 0) < len(sample.cases)
+        },
     )
 
 

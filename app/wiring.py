@@ -21,6 +21,7 @@ from app.domain.models import Endpoint
 from app.domain.plans import Plan
 from app.domain.prices import Price
 from app.domain.runs import Run, Slot
+from app.evaluation.catalogue import evaluator_versions
 from app.evaluation.panel import EvaluationPanel
 from app.pipeline import Progress, RunTools, execute, known_prices
 from app.plans import load_plans, public_config
@@ -63,8 +64,8 @@ def results_database(settings: Settings) -> Iterator[str]:
         return
     from app.storage.embedded import EmbeddedPostgres
 
-    with EmbeddedPostgres(settings.home) as dsn:
-        yield dsn
+    with EmbeddedPostgres(settings.home) as server:
+        yield server.dsn
 
 
 def logs_dsn(plan: Plan, settings: Settings, results_dsn: str) -> str:
@@ -94,6 +95,10 @@ def log_source(plan: Plan, dsn: str) -> LogSource:
             from app.logsources.file import FileLogs
 
             return FileLogs(plan.logs)
+        case "litellm":
+            from app.logsources.litellm import LiteLLMLogs
+
+            return LiteLLMLogs(plan.logs, dsn=dsn)
         case unknown:
             raise ConfigError(f"logs.preset: {unknown} is not supported")
 
@@ -116,12 +121,12 @@ def provider_for(endpoint: Endpoint, clock: Clock) -> Provider:
     return AnthropicProvider(endpoint, clock)
 
 
-def notifier_for(plan: Plan, stream: TextIO) -> Notifier:
+def notifier_for(plan: Plan, clock: Clock, stream: TextIO) -> Notifier:
     """What delivers the plan's alerts; the console when nothing is configured."""
     if plan.slack is not None and plan.slack.token is not None:
         from app.notifiers.slack import SlackNotifier
 
-        return SlackNotifier(plan.slack, public_url=plan.server.public_url, draw_chart=_chart())
+        return SlackNotifier(plan.slack, public_url=plan.server.public_url)
     if plan.slack is not None and plan.slack.webhook_url is not None:
         from app.notifiers.slack import SlackWebhookNotifier
 
@@ -129,21 +134,10 @@ def notifier_for(plan: Plan, stream: TextIO) -> Notifier:
     if plan.webhook is not None:
         from app.notifiers.webhook import WebhookNotifier
 
-        return WebhookNotifier(plan.webhook)
+        return WebhookNotifier(plan.webhook, clock.now)
     from app.notifiers.console import ConsoleNotifier
 
     return ConsoleNotifier(stream)
-
-
-def _chart() -> Callable[[Mapping[str, object]], bytes] | None:
-    """What draws the chart of an alert; loaded when the first one is drawn."""
-
-    def draw(chart: Mapping[str, object]) -> bytes:
-        from app.notifiers.chart import draw_chart
-
-        return draw_chart(chart)
-
-    return draw
 
 
 class Providers:
@@ -250,21 +244,22 @@ class RunOptions:
 
 @asynccontextmanager
 async def run_tools(
-    plan: Plan, storage: Storage, logs: str, clock: Clock, options: RunOptions
+    plan: Plan, storage: Storage, settings: Settings, options: RunOptions, *, seed: int
 ) -> AsyncIterator[RunTools]:
     """Everything a Run of the plan works with.
 
     Args:
         plan: The plan.
         storage: The open results database.
-        logs: DSN of the log table.
-        clock: The injected clock.
+        settings: The environment.
         options: Owner, stop signal and progress.
+        seed: The Run's seed.
 
     Raises:
         UnknownPrice: Naming every model without a price.
         ConfigError: If an evaluator cannot be made.
     """
+    clock = clock_for(settings)
     book = price_book()
     prices = known_prices(
         (*plan.contestants, *plan.judges), lambda model: book.price(model, clock.now())
@@ -273,7 +268,7 @@ async def run_tools(
     async with AsyncExitStack() as stack:
         providers = Providers(clock)
         stack.push_async_callback(providers.close)
-        source = log_source(plan, logs)
+        source = log_source(plan, logs_dsn(plan, settings, storage.dsn))
         stack.push_async_callback(source.close)
         caller = Caller(
             provider_for=providers,
@@ -283,7 +278,8 @@ async def run_tools(
             policy=CallerPolicy(primary=plan.primary.endpoint),
             stop=options.stop,
         )
-        panel = EvaluationPanel(plan, caller=caller, prices=prices)
+        panel = EvaluationPanel(plan, calls=caller, prices=prices, seed=seed)
+        versions = evaluator_versions(plan)
         redactor = Redactor(plan.privacy.redact)
         yield RunTools(
             plan=plan,
@@ -295,9 +291,10 @@ async def run_tools(
             panel=panel,
             pace=ClosedLoad(),
             prices=prices,
+            evaluator_versions=versions,
             clock=clock,
             owner=options.owner,
-            frozen=frozen_set_up(plan, prices, panel.versions),
+            frozen=frozen_set_up(plan, prices, versions),
             clean_body=redactor.text,
             next_slot=options.next_slot,
             on_progress=options.on_progress,
@@ -330,10 +327,8 @@ async def work_run(
         RunInterrupted: If it was asked to stop; the lease is given back, resume it later.
         SwitchwiseError: What stopped the work.
     """
-    clock = clock_for(settings)
-    logs = logs_dsn(plan, settings, storage.dsn)
     try:
-        async with run_tools(plan, storage, logs, clock, options) as tools:
+        async with run_tools(plan, storage, settings, options, seed=run.seed) as tools:
             return await execute(run, tools)
     except (RunInterrupted, StorageUnavailable):
         with suppress(StorageUnavailable):
@@ -345,7 +340,7 @@ async def deliver_alerts(
     plans: Sequence[Plan], storage: Storage, clock: Clock, stream: TextIO, *, owner: str
 ) -> int:
     """Deliver what waits in the outbox for these plans, once; count what was delivered."""
-    notifiers = {plan.name: notifier_for(plan, stream) for plan in plans}
+    notifiers = {plan.name: notifier_for(plan, clock, stream) for plan in plans}
     try:
         return await deliver_due(storage.alerts, notifiers, owner=owner, clock=clock)
     finally:

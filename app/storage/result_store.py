@@ -90,7 +90,7 @@ class PostgresResults(PostgresRuns):
         if shard.case_ids:
             query = query.where(SCORES.c.case_id.in_(shard.case_ids))
         else:
-            query = query.where(SCORES.c.model_name == "canary")
+            query = query.where(SCORES.c.model_name.startswith("canary"))
         async with self._database.transaction() as connection:
             rows = await connection.execute(query)
             return [_score_record(row) for row in rows.mappings()]
