@@ -91,6 +91,10 @@ class Slack:
         """How many requests came, failed ones included."""
         return self._requests
 
+    def set_rule(self, rule: SlackRule | None = None) -> None:
+        """Behaves by that rule from now on; without one, as it should."""
+        self.rule = rule or SlackRule()
+
     def mode_for(self, method: str) -> SlackRule:
         """The rule that meets this request; uses up one of its times."""
         rule = self.rule
