@@ -202,7 +202,7 @@ async def open_storage(
         yield Storage(
             dsn=dsn,
             runs=PostgresResults(database, clock.now),
-            alerts=PostgresAlerts(database),
+            alerts=PostgresAlerts(database, clock.now),
             journal=journal,
         )
     finally:
