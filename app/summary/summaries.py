@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
+from math import exp
 
 from app.domain.attempts import OURS, OUTAGE
 from app.domain.models import ModelSpec
@@ -22,6 +23,7 @@ from app.summary.pairs import conversation_of, in_segment, segments_of
 from app.summary.patterns import pattern
 
 PER_THOUSAND = 1_000
+_LARGEST_EXPONENT = 600.0
 
 
 def summarise(results: Iterable[CaseResult], models: Sequence[ModelSpec]) -> tuple[Summary, ...]:
@@ -127,7 +129,23 @@ class _Rows:
         spent = [float(row.spend_usd) for row in self.rows]
         if sum(spent) == 0:
             return Estimate(point=0.0, low=0.0, high=0.0, confidence=CONFIDENCE, n=len(spent))
-        return ratio_interval(spent, earned, weights=self.weights, clusters=self.conversations)
+        bounded = ratio_interval(spent, earned, weights=self.weights, clusters=self.conversations)
+        return bounded or self._delta_ratio(spent, earned)
+
+    def _delta_ratio(self, spent: Sequence[float], earned: Sequence[float]) -> Estimate | None:
+        """Return spent over earned by the delta method: for samples too small to resample."""
+        total = sum(self.weights)
+        shares = [weight / total for weight in self.weights]
+        top = sum(w * x for w, x in zip(shares, spent, strict=True))
+        bottom = sum(w * y for w, y in zip(shares, earned, strict=True))
+        influence = [x / top - y / bottom for x, y in zip(spent, earned, strict=True)]
+        try:
+            logarithm = mean_interval(influence, weights=shares, clusters=self.conversations)
+        except NotEnoughDataError:
+            return None
+        factor = exp(min(logarithm.half_width, _LARGEST_EXPONENT))
+        ratio = top / bottom
+        return replace(logarithm, point=ratio, low=ratio / factor, high=ratio * factor)
 
     def percentiles(self, seconds: Sequence[float | None]) -> Percentiles:
         """Return p50, p95 and p99 of the rows that were timed, where the sample supports them."""

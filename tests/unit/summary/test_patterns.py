@@ -1,0 +1,100 @@
+"""The readings of a model's figures."""
+
+import pytest
+
+from app.domain.models import Role
+from app.domain.results import Percentiles, Summary
+from app.stats.estimates import Estimate
+from app.summary.patterns import pattern
+
+
+def exactly(value: float) -> Estimate:
+    return Estimate(point=value, low=value, high=value, confidence=0.95, n=100)
+
+
+def figures(
+    name: str, quality: float, cost: float, p50: float = 1.0, p95: float | None = 2.0
+) -> Summary:
+    return Summary(
+        model_name=name,
+        model=name,
+        role=Role.CANDIDATE,
+        cases=100,
+        successes=100,
+        unscored=0,
+        quality=exactly(quality),
+        success_rate=exactly(1.0),
+        cost_per_success_usd=exactly(cost / 1000),
+        cost_per_1k_usd=exactly(cost),
+        cost_per_quality_usd=None,
+        latency_s=Percentiles(p50=exactly(p50), p95=None if p95 is None else exactly(p95)),
+    )
+
+
+GOOD_AND_DEAR = figures("big", 0.90, 10.0)
+FAIR_AND_CHEAP = figures("small", 0.65, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("summary", "expected"),
+    [
+        (
+            GOOD_AND_DEAR,
+            (
+                "High quality (0.90) at high cost (10.0 times the cheapest model's): "
+                "for critical paths."
+            ),
+        ),
+        (
+            FAIR_AND_CHEAP,
+            (
+                "Moderate quality (0.65) at low cost (the lowest of all models): "
+                "for high-volume paths."
+            ),
+        ),
+    ],
+)
+def test_quality_and_cost_say_where_a_model_belongs(summary: Summary, expected: str) -> None:
+    assert pattern(summary, [GOOD_AND_DEAR, FAIR_AND_CHEAP]) == expected
+
+
+def test_low_quality_on_every_model_points_at_the_prompt() -> None:
+    everyone = [figures("a", 0.40, 1.0), figures("b", 0.30, 9.0)]
+
+    readings = [pattern(summary, everyone) for summary in everyone]
+
+    assert (
+        readings
+        == ["Low quality on every model (best 0.40, below 0.50): mend the prompt, not the model."]
+        * 2
+    )
+
+
+def test_low_quality_on_one_model_points_at_the_model() -> None:
+    poor = figures("poor", 0.30, 1.0)
+
+    reading = pattern(poor, [GOOD_AND_DEAR, poor])
+
+    assert reading is not None
+    assert "the model is the limit, not the prompt" in reading
+
+
+def test_a_wide_latency_asks_for_a_timeout() -> None:
+    slow_tail = figures("tail", 0.9, 1.0, p50=1.0, p95=4.0)
+
+    reading = pattern(slow_tail, [slow_tail])
+
+    assert reading is not None
+    assert reading.endswith(
+        "High latency variance (p95 is 4.0 times p50, from 3 on it is high): "
+        "set a timeout and a fallback."
+    )
+
+
+def test_an_unsupported_tail_is_not_called_wide() -> None:
+    unknown_tail = figures("tail", 0.9, 1.0, p95=None)
+
+    reading = pattern(unknown_tail, [unknown_tail])
+
+    assert reading is not None
+    assert "variance" not in reading
