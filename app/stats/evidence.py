@@ -9,6 +9,7 @@ Särndal, Swensson & Wretman (1992), Model Assisted Survey Sampling, section 5.5
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import isfinite
 from typing import Any, Self, cast
 
@@ -37,6 +38,9 @@ Matrix = tuple[Vector, Vector, Vector, Vector]
 MIN_CLUSTERS_STORED = 10
 """Fewer independent conversations than this are not stored: their covariance is noise."""
 
+NO_VARIANCE = 1e-24
+"""Variances of means in 0..1 below this are rounding."""
+
 MAX_OUTAGE_SHARE = 0.05
 MAX_UNSCORED_SHARE = 0.05
 
@@ -51,6 +55,8 @@ class Moments:
         n_eff: Effective number of pairs, 1 / sum of squared weights.
         clusters: Independent conversations.
         df: Degrees of freedom of `cov`.
+        loose_variance: What the variance of the mean quality difference would be if turns of one
+            conversation were independent; compared with `cov` it tells what repetition costs.
     """
 
     mean: Vector
@@ -58,9 +64,10 @@ class Moments:
     n_eff: float
     clusters: int
     df: float
+    loose_variance: float
 
     def __post_init__(self) -> None:
-        numbers = (*self.mean, *(v for row in self.cov for v in row), self.n_eff, self.df)
+        numbers = (*self.mean, *chain(*self.cov), self.n_eff, self.df, self.loose_variance)
         if len(self.mean) != 4 or [len(row) for row in self.cov] != [4, 4, 4, 4]:
             raise InvalidNumbersError("moments are four means and a 4x4 covariance")
         if not all(map(isfinite, numbers)):
@@ -70,6 +77,24 @@ class Moments:
                 f"{self.clusters} independent conversations cannot carry a variance"
             )
 
+    @property
+    def difference_variance(self) -> float:
+        """Return the variance of the mean quality difference."""
+        c, p = self.cov[QUALITY_C], self.cov[QUALITY_P]
+        return max(c[QUALITY_C] + p[QUALITY_P] - 2 * c[QUALITY_P], 0.0)
+
+    @property
+    def independent_n(self) -> float:
+        """Return the pairs' worth in independent ones, from one a conversation up to `n_eff`.
+
+        Pairs are divided by the design effect seen in the quality difference. Where nothing varies
+        none can be seen, and every conversation counts once.
+        """
+        most = max(1.0, self.n_eff / self.clusters)
+        if self.loose_variance <= NO_VARIANCE:
+            return self.n_eff / most
+        return self.n_eff / min(max(self.difference_variance / self.loose_variance, 1.0), most)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that `from_json` turns back into equal Moments."""
         return {
@@ -78,6 +103,7 @@ class Moments:
             "n_eff": self.n_eff,
             "clusters": self.clusters,
             "df": self.df,
+            "loose_variance": self.loose_variance,
         }
 
     @classmethod
@@ -89,6 +115,7 @@ class Moments:
             n_eff=float(document["n_eff"]),
             clusters=int(document["clusters"]),
             df=float(document["df"]),
+            loose_variance=float(document["loose_variance"]),
         )
 
 
@@ -103,6 +130,7 @@ class Evidence:
         mean: Means over scored pairs of (cost_c, cost_p, quality_c, quality_p).
         cov: 4x4 covariance of `mean`.
         df: Degrees of freedom of `cov`.
+        loose_variance: As in `Moments`.
         n10: Effective number of pairs in which only the primary succeeded.
         n01: Effective number of pairs in which only the candidate succeeded.
         worst: The same moments over all pairs, with the candidate's unscored replies at 0 and the
@@ -123,6 +151,7 @@ class Evidence:
     mean: Vector
     cov: Matrix
     df: float
+    loose_variance: float
     n10: float
     n01: float
     worst: Moments
@@ -136,7 +165,7 @@ class Evidence:
     losses: int = 0
 
     def __post_init__(self) -> None:
-        Moments(mean=self.mean, cov=self.cov, n_eff=self.n_eff, clusters=self.clusters, df=self.df)
+        _ = self.plain  # validated when made
         for name in ("outage_c", "outage_p", "unscored"):
             if not 0 <= getattr(self, name) <= 1 + 1e-9:
                 raise InvalidNumbersError(f"{name} is a share of calls, not {getattr(self, name)}")
@@ -147,13 +176,19 @@ class Evidence:
     def plain(self) -> Moments:
         """Return the moments over scored pairs."""
         return Moments(
-            mean=self.mean, cov=self.cov, n_eff=self.n_eff, clusters=self.clusters, df=self.df
+            mean=self.mean,
+            cov=self.cov,
+            n_eff=self.n_eff,
+            clusters=self.clusters,
+            df=self.df,
+            loose_variance=self.loose_variance,
         )
 
     @property
-    def success_n(self) -> float:
-        """Return the effective number of all pairs: success needs no score."""
-        return self.worst.n_eff
+    def success_counts(self) -> tuple[float, float, float]:
+        """Return (n, n10, n01) over all pairs, in independent pairs: success needs no score."""
+        share = self.worst.independent_n / self.worst.n_eff
+        return self.worst.independent_n, self.n10 * share, self.n01 * share
 
     @property
     def independent_pairs(self) -> float:
@@ -200,6 +235,7 @@ class Evidence:
             mean=_vector(document["mean"]),
             cov=_matrix(document["cov"]),
             df=float(document["df"]),
+            loose_variance=float(document["loose_variance"]),
             n10=float(document["n10"]),
             n01=float(document["n01"]),
             worst=Moments.from_json(document["worst"]),
@@ -302,6 +338,7 @@ def pair_evidence(  # noqa: PLR0913 -- one keyword per column of the paired tabl
         mean=plain.mean,
         cov=plain.cov,
         df=plain.df,
+        loose_variance=plain.loose_variance,
         n10=float(worst.n_eff * w[good_p & ~good_c].sum()),
         n01=float(worst.n_eff * w[good_c & ~good_p].sum()),
         worst=worst,
@@ -348,6 +385,7 @@ def pool(evidences: Sequence[Evidence]) -> Evidence:
         mean=plain.mean,
         cov=plain.cov,
         df=plain.df,
+        loose_variance=plain.loose_variance,
         n10=sum(week.n10 for week in evidences),
         n01=sum(week.n01 for week in evidences),
         worst=pool_moments([week.worst for week in evidences]),
@@ -374,6 +412,7 @@ def pool_moments(weeks: Sequence[Moments]) -> Moments:
         n_eff=float(n_eff.sum()),
         clusters=sum(week.clusters for week in weeks),
         df=float(sum(week.df for week in weeks)),
+        loose_variance=float(f**2 @ np.array([week.loose_variance for week in weeks])),
     )
 
 
@@ -402,29 +441,27 @@ class _Design:
         if count < 2:
             raise NotEnoughDataError(f"{count} independent conversation cannot carry a variance")
         stratum = self._strata_of_clusters(cluster, count)
-        cov = np.zeros((4, 4))
-        for h in np.unique(stratum):
-            inside = stratum[cluster] == h
-            sums = self._residual_sums(table, inside, cluster, count)[stratum == h]
-            members = len(sums)
-            cov += members / (members - 1) * (sums.T @ sums)
+        residuals = self._residuals(table, stratum[cluster])
+        sums = np.zeros((count, 4))
+        np.add.at(sums, cluster, residuals)
+        difference = residuals[:, QUALITY_C, None] - residuals[:, QUALITY_P, None]
         return Moments(
             mean=_vector(self.weights @ table),
-            cov=_matrix(cov),
+            cov=_matrix(_scatter(sums, stratum)),
             n_eff=float(1.0 / np.square(self.weights).sum()),
             clusters=count,
             df=float(count - 1),
+            loose_variance=float(_scatter(difference, stratum[cluster])[0, 0]),
         )
 
-    def _residual_sums(
-        self, table: FloatArray, inside: BoolArray, cluster: IntArray, count: int
-    ) -> FloatArray:
-        """Return per conversation the summed weighted residuals about the stratum's mean."""
-        w = self.weights[inside]
-        centre = w @ table[inside] / w.sum()
-        sums = np.zeros((count, 4))
-        np.add.at(sums, cluster[inside], w[:, None] * (table[inside] - centre))
-        return sums
+    def _residuals(self, table: FloatArray, stratum: IntArray) -> FloatArray:
+        """Return every row's weighted residual about its stratum's weighted mean."""
+        size = int(stratum.max()) + 1
+        mass = np.bincount(stratum, weights=self.weights, minlength=size)
+        centre = np.zeros((size, 4))
+        np.add.at(centre, stratum, self.weights[:, None] * table)
+        centre /= np.where(mass > 0, mass, 1.0)[:, None]
+        return np.asarray(self.weights[:, None] * (table - centre[stratum]), dtype=np.float64)
 
     def _strata_of_clusters(self, cluster: IntArray, count: int) -> IntArray:
         """Return the stratum of each conversation, those with one conversation merged."""
@@ -434,6 +471,13 @@ class _Design:
         weight = np.zeros((count, kinds))
         np.add.at(weight, (cluster, self.strata), self.weights)
         return _merge_lonely(np.asarray(weight.argmax(axis=1), dtype=np.intp))
+
+
+def _scatter(sums: FloatArray, stratum: IntArray) -> FloatArray:
+    """Return the sum over strata of m / (m - 1) times the cross products of its m rows."""
+    members = np.bincount(stratum)[stratum].astype(np.float64)
+    weight = members / np.maximum(members - 1, 1)
+    return np.asarray((sums * weight[:, None]).T @ sums, dtype=np.float64)
 
 
 def _merge_lonely(stratum: IntArray) -> IntArray:

@@ -29,7 +29,7 @@ from app.stats.arrays import (
     shares,
 )
 from app.stats.estimates import Estimate
-from app.stats.evidence import COST_C, COST_P, QUALITY_C, QUALITY_P, Moments
+from app.stats.evidence import COST_C, COST_P, NO_VARIANCE, QUALITY_C, QUALITY_P, Moments
 from app.stats.switch_tests import is_supported, value_ratio
 
 CONFIDENCE = 0.95
@@ -50,7 +50,7 @@ def quality_difference(moments: Moments, *, confidence: float = CONFIDENCE) -> E
     outcome may exist: the interval is then that of z^2 unseen pairs at either extreme.
 
     >>> m = Moments(mean=(1, 1, 0.8, 0.75), cov=((0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 1e-4, 0),
-    ...     (0, 0, 0, 1e-4)), n_eff=100, clusters=100, df=99)
+    ...     (0, 0, 0, 1e-4)), n_eff=100, clusters=100, df=99, loose_variance=2e-4)
     >>> d = quality_difference(m)
     >>> round(d.point, 3), round(d.low, 3), round(d.high, 3)
     (0.05, 0.022, 0.078)
@@ -59,7 +59,7 @@ def quality_difference(moments: Moments, *, confidence: float = CONFIDENCE) -> E
     variance = cov[QUALITY_C][QUALITY_C] + cov[QUALITY_P][QUALITY_P] - 2 * cov[QUALITY_C][QUALITY_P]
     point = moments.mean[QUALITY_C] - moments.mean[QUALITY_P]
     n = max(1, round(moments.n_eff))
-    if variance <= _NO_VARIANCE:
+    if variance <= NO_VARIANCE:
         low, high = _unseen(point, min(moments.n_eff, moments.clusters), confidence, (-1.0, 1.0))
         return Estimate(point=point, low=low, high=high, confidence=confidence, n=n)
     half = student_quantile(confidence, moments.df) * sqrt(variance)
@@ -70,7 +70,7 @@ def value_ratio_interval(moments: Moments, *, confidence: float = CONFIDENCE) ->
     """Return R with the delta method's t interval on the log scale, None when R is undefined.
 
     >>> m = Moments(mean=(0.5, 1.0, 0.8, 0.8), cov=((4e-4, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0),
-    ...     (0, 0, 0, 0)), n_eff=100, clusters=100, df=1e9)
+    ...     (0, 0, 0, 0)), n_eff=100, clusters=100, df=1e9, loose_variance=0)
     >>> r = value_ratio_interval(m)
     >>> round(r.point, 3), round(r.low, 3), round(r.high, 3)
     (0.5, 0.462, 0.541)
@@ -199,7 +199,7 @@ def mean_interval(
     point = float(sample.totals.sum())
     centred = sample.totals[:, 0] - point * sample.weight
     variance = sample.groups / (sample.groups - 1) * float(np.square(centred).sum())
-    if variance <= _NO_VARIANCE and bounds is not None:
+    if variance <= NO_VARIANCE and bounds is not None:
         independent = min(sample.n_eff, float(sample.groups))
         low, high = _unseen(point, independent, confidence, bounds)
     else:
@@ -388,8 +388,6 @@ def percentile_ratio_interval(
 
 
 # --- how it is done ------------------------------------------------------------------------------
-
-_NO_VARIANCE = 1e-24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

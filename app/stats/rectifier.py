@@ -19,7 +19,7 @@ from app.stats.arrays import (
     codes,
     finite,
 )
-from app.stats.evidence import Matrix, Moments, Vector
+from app.stats.evidence import Moments, Vector
 
 MIN_LABELLED_PAIRS = 200
 """Labelled pairs per judge version and model pair below which a rectifier says little."""
@@ -51,14 +51,14 @@ class Rectifier:
         mean = scale * np.array(moments.mean) + np.array([0.0, 0.0, *self.shift])
         cov = np.outer(scale, scale) * np.array(moments.cov)
         cov[2:, 2:] += np.array(self.cov)
-        rows: tuple[Vector, ...] = tuple(_four(row) for row in cov)
-        matrix: Matrix = (rows[0], rows[1], rows[2], rows[3])
+        extra = self.cov[0][0] + self.cov[1][1] - 2 * self.cov[0][1]
         return Moments(
             mean=_four(mean),
-            cov=matrix,
+            cov=(_four(cov[0]), _four(cov[1]), _four(cov[2]), _four(cov[3])),
             n_eff=moments.n_eff,
             clusters=moments.clusters,
             df=min(moments.df, self.clusters - 1.0),
+            loose_variance=self.power**2 * moments.loose_variance + max(extra, 0.0),
         )
 
 

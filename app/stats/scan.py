@@ -6,7 +6,7 @@ window).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar
 
@@ -380,22 +380,16 @@ class _Lens:
         if self.policy.bias_allowance == 0:
             return moments
         c, p, quality, primary = moments.mean
-        return Moments(
-            mean=(c, p, quality - self.policy.bias_allowance, primary),
-            cov=moments.cov,
-            n_eff=moments.n_eff,
-            clusters=moments.clusters,
-            df=moments.df,
-        )
+        return replace(moments, mean=(c, p, quality - self.policy.bias_allowance, primary))
 
     def tests(self, pools: dict[int, Evidence]) -> tuple[WindowTest, ...]:
         if not pools:
             return ()
         plain = [self.correct(evidence.plain) for evidence in pools.values()]
         worst = [self.correct(evidence.worst) for evidence in pools.values()]
-        mean, cov, n_eff, df = stacked(plain + worst)
-        z_quality = quality_z(mean, cov, n_eff, df, margin=self.policy.quality_margin)
-        z_value = value_z(mean, cov, df, bar=self.policy.bar)
+        mean, cov, n, df = stacked(plain + worst)
+        z_quality = quality_z(mean, cov, n, df, margin=self.policy.quality_margin)
+        z_value = value_z(mean, cov, n, df, bar=self.policy.bar)
         half = len(plain)
         return tuple(
             WindowTest(
@@ -455,8 +449,8 @@ def _while_open(result: ScanResult) -> Transition:
 
 
 def _success(evidence: Evidence, policy: TestPolicy) -> float:
-    z = success_z(evidence.success_n, evidence.n10, evidence.n01, margin=policy.success_margin)
-    return float(z)
+    n, n10, n01 = evidence.success_counts
+    return float(success_z(n, n10, n01, margin=policy.success_margin))
 
 
 def _difference(mean: Vector) -> float:

@@ -68,7 +68,7 @@ def z_of_t(t: ArrayLike, df: ArrayLike) -> FloatArray:
 
 
 def quality_z(
-    mean: ArrayLike, cov: ArrayLike, n_eff: ArrayLike, df: ArrayLike, *, margin: float
+    mean: ArrayLike, cov: ArrayLike, n: ArrayLike, df: ArrayLike, *, margin: float
 ) -> FloatArray:
     """Return z of "quality falls by less than the margin", honest about rare losses.
 
@@ -78,7 +78,7 @@ def quality_z(
     Args:
         mean: Shape (..., 4).
         cov: Shape (..., 4, 4), covariance of the mean.
-        n_eff: Effective pairs, shape (...).
+        n: Independent pairs (`Moments.independent_n`), shape (...).
         df: Degrees of freedom, shape (...).
         margin: Quality that may be lost, in 0..1 exclusive.
 
@@ -91,7 +91,7 @@ def quality_z(
     >>> round(float(ties), 2)
     0.84
     """
-    mean, cov, n = _floats(mean), _floats(cov), _floats(n_eff)
+    mean, cov, n = _floats(mean), _floats(cov), _floats(n)
     difference = mean[..., QUALITY_C] - mean[..., QUALITY_P]
     per_pair = n * _quadratic(cov, (QUALITY_C, QUALITY_P), (np.float64(1.0), np.float64(-1.0)))
     total = n + PSEUDO_PAIRS
@@ -101,30 +101,37 @@ def quality_z(
     return z_of_t((shrunk + margin) / np.sqrt(spread / total), df)
 
 
-def value_z(mean: ArrayLike, cov: ArrayLike, df: ArrayLike, *, bar: float) -> FloatArray:
+def value_z(
+    mean: ArrayLike, cov: ArrayLike, n: ArrayLike, df: ArrayLike, *, bar: float
+) -> FloatArray:
     """Return z of "cost per quality point is below `bar` times the primary's".
 
     The smaller of the delta method's z on ln R and the linear (Fieller) form's: with heavy-tailed
-    costs each alone is too sure of itself in one direction.
+    costs each alone is too sure of itself in one direction. A candidate cheap enough to lose a
+    share of the primary's quality and still reach the bar might be losing just that share: the
+    variance is at least that of such losses, which an unbroken run of ties does not show.
 
     Args:
         mean: Shape (..., 4).
         cov: Shape (..., 4, 4), covariance of the mean.
+        n: Independent pairs (`Moments.independent_n`), shape (...).
         df: Degrees of freedom, shape (...).
         bar: The ratio to stay below: 1 less the minimum saving.
 
     Returns:
         z, shape (...); `NEVER` where `value_refusal` has a reason.
 
-    >>> z = value_z([0.5, 1.0, 0.8, 0.8], np.diag([1e-4, 1e-4, 1e-4, 1e-4]), 1e9, bar=0.9)
+    >>> z = value_z([0.5, 1.0, 0.8, 0.8], np.diag([1e-2, 1e-2, 1e-2, 1e-2]), 100, 1e9, bar=0.9)
     >>> round(float(z), 2)
-    20.62
+    2.06
     """
-    mean, cov = _floats(mean), _floats(cov)
+    mean, cov, n = _floats(mean), _floats(cov), _floats(n)
     refused = (mean[..., COST_P] <= 0) | (mean[..., QUALITY_C] <= 0) | (mean[..., QUALITY_P] <= 0)
     safe = np.where(refused[..., None], 1.0, mean)
-    delta = z_of_t(_delta_t(safe, cov, bar), df)
-    linear = z_of_t(_linear_t(safe, cov, bar), df)
+    afforded = np.clip(safe[..., COST_C] / (bar * safe[..., COST_P]), 0.0, 1.0)
+    floor = safe[..., QUALITY_P] * afforded * (1 - afforded) / n
+    delta = z_of_t(_delta_t(safe, cov, floor, bar), df)
+    linear = z_of_t(_linear_t(safe, cov, floor, bar), df)
     return np.where(refused, NEVER, np.minimum(delta, linear))
 
 
@@ -206,29 +213,34 @@ def value_ratio(mean: ArrayLike) -> FloatArray:
 
 
 def stacked(moments: list[Moments]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return mean, cov, n_eff and df of several Moments as arrays, one leading axis."""
+    """Return mean, cov, independent pairs and df of several Moments, one leading axis."""
     return (
         np.array([m.mean for m in moments]),
         np.array([m.cov for m in moments]),
-        np.array([m.n_eff for m in moments]),
+        np.array([m.independent_n for m in moments]),
         np.array([m.df for m in moments]),
     )
 
 
-def _delta_t(mean: FloatArray, cov: FloatArray, bar: float) -> FloatArray:
+def _delta_t(mean: FloatArray, cov: FloatArray, floor: FloatArray, bar: float) -> FloatArray:
     """Return t of ln R against ln bar; +inf for a candidate that costs nothing."""
     free = mean[..., COST_C] <= 0
     inverse = 1.0 / np.where(mean > 0, mean, 1.0)
     gradient = tuple(s * inverse[..., i] for i, s in enumerate((1.0, -1.0, -1.0, 1.0)))
     gap = np.log(bar) - np.log(np.where(free, 1.0, value_ratio(mean)))
-    return np.where(free, np.inf, _ratio_to_root(gap, _quadratic(cov, range(4), gradient)))
+    afforded = mean[..., COST_C] / (bar * mean[..., COST_P])
+    least = floor * np.where(free, 0.0, 1.0 / np.where(free, 1.0, afforded)) ** 2
+    variance = _quadratic(cov, range(4), gradient)
+    variance = np.maximum(variance, least * inverse[..., QUALITY_P] ** 2)
+    return np.where(free, np.inf, _ratio_to_root(gap, variance))
 
 
-def _linear_t(mean: FloatArray, cov: FloatArray, bar: float) -> FloatArray:
+def _linear_t(mean: FloatArray, cov: FloatArray, floor: FloatArray, bar: float) -> FloatArray:
     """Return t of bar * cost_p * quality_c - cost_c * quality_p against 0."""
     x_c, x_p, q_c, q_p = np.moveaxis(mean, -1, 0)
     gradient = (-q_p, bar * q_c, bar * x_p, -x_c)
-    return _ratio_to_root(bar * x_p * q_c - x_c * q_p, _quadratic(cov, range(4), gradient))
+    variance = np.maximum(_quadratic(cov, range(4), gradient), floor * (bar * x_p) ** 2)
+    return _ratio_to_root(bar * x_p * q_c - x_c * q_p, variance)
 
 
 def _ratio_to_root(gap: FloatArray, variance: FloatArray) -> FloatArray:

@@ -1,0 +1,309 @@
+"""Many simulated years at once, by the same tests that `app.stats.scan` makes one at a time.
+
+A week of many years is reduced to sufficient statistics with numpy, and the pooled windows of all
+years and weeks are tested in one call of `quality_z` and `value_z`. A test proves that the result
+equals `app.stats.scan` and `next_state`, run year by year on the same rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from app.stats.critical_values import WINDOWS, critical_value
+from app.stats.evidence import NO_VARIANCE
+from app.stats.scan import RESOLVE_Z, SHORT_WEEKS, TestPolicy
+from app.stats.switch_tests import SUCCESS_Z, quality_z, success_z, value_ratio, value_z
+from tests.calibration.worlds import Batch, Floats, World
+
+BATCH_YEARS = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weeks:
+    """Sufficient statistics, first axes (years, weeks, candidates).
+
+    `mean`, `cov`, `n_eff`, `df` are of scored pairs; the `worst_` ones of all pairs with unscored
+    replies at their worst.
+    """
+
+    mean: Floats
+    cov: Floats
+    n_eff: Floats
+    df: Floats
+    loose: Floats
+    worst_mean: Floats
+    worst_cov: Floats
+    worst_n_eff: Floats
+    worst_df: Floats
+    worst_loose: Floats
+    n10: Floats
+    n01: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks:
+    """What every look finds, axes (years, weeks, candidates); windows come first in `z`.
+
+    `z[i]` and `plain_z[i]` belong to `WINDOWS[i]` and are -inf where the window is not yet full or
+    holds too few pairs.
+    """
+
+    z: Floats
+    plain_z: Floats
+    week_z: Floats
+    points_pass: NDArray[np.bool_]
+    success_z: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Per (years, candidates): week (from 1) of the first alert and its resolution, 0 for never."""
+
+    alerted: NDArray[np.intp]
+    resolved: NDArray[np.intp]
+
+
+def simulate(
+    world: World,
+    *,
+    years: int,
+    n: int,
+    weeks: int = 52,
+    seed: int = 1,
+    policy: TestPolicy | None = None,
+    states: bool = False,
+) -> Outcome:
+    """Run SCAN for `years` simulated years of a world; rounded up to whole batches."""
+    policy = policy or TestPolicy()
+    parts = []
+    for rng, size in batches(years, seed):
+        statistics = reduce_weeks(world, rng, years=size, n=n, weeks=weeks)
+        parts.append(decide(world, statistics, policy, states=states))
+    return Outcome(
+        alerted=np.concatenate([part.alerted for part in parts]),
+        resolved=np.concatenate([part.resolved for part in parts]),
+    )
+
+
+def batches(years: int, seed: int) -> Iterator[tuple[np.random.Generator, int]]:
+    """Yield a generator and a size per batch of years; the seed alone decides the draws."""
+    count = -(-years // BATCH_YEARS)
+    for sequence in np.random.SeedSequence(seed).spawn(count):
+        yield np.random.default_rng(sequence), min(years, BATCH_YEARS)
+
+
+def reduce_weeks(
+    world: World, rng: np.random.Generator, *, years: int, n: int, weeks: int
+) -> Weeks:
+    """Draw a world's weeks and keep their sufficient statistics."""
+    drawn = [statistics(world.draw(rng, years, n, week)) for week in range(weeks)]
+    return Weeks(
+        **{
+            f.name: np.stack([getattr(week, f.name) for week in drawn], axis=1)
+            for f in fields(Weeks)
+        }
+    )
+
+
+def statistics(batch: Batch) -> Weeks:
+    """Reduce one week of many years, axes (years, candidates)."""
+    years, n, models = batch.cost.shape
+    quality = batch.quality if batch.ok is None else np.where(batch.ok, batch.quality, 0.0)
+    per_candidate = []
+    for c in range(1, models):
+        table = np.stack(
+            (batch.cost[..., c], batch.cost[..., 0], quality[..., c], quality[..., 0]), axis=-1
+        )
+        every = np.ones((years, n))
+        if batch.scored is None:
+            plain = worst = _moments(table, every, batch.turns)
+        else:
+            has_c, has_p = batch.scored[..., c], batch.scored[..., 0]
+            plain = _moments(table, (has_c & has_p).astype(float), batch.turns)
+            table[..., 2] = np.where(has_c, table[..., 2], 0.0)
+            table[..., 3] = np.where(has_p, table[..., 3], 1.0)
+            worst = _moments(table, every, batch.turns)
+        lost = won = np.zeros(years)
+        if batch.ok is not None:
+            lost = (batch.ok[..., 0] & ~batch.ok[..., c]).sum(axis=1).astype(float)
+            won = (~batch.ok[..., 0] & batch.ok[..., c]).sum(axis=1).astype(float)
+        per_candidate.append((*plain, *worst, lost, won))
+    columns = [np.stack(column, axis=1) for column in zip(*per_candidate, strict=True)]
+    return Weeks(**dict(zip((f.name for f in fields(Weeks)), columns, strict=True)))
+
+
+def _moments(
+    table: Floats, mask: Floats, turns: int
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Return mean, covariance, n, df and loose variance of the masked rows of (years, n, 4)."""
+    years, n, _ = table.shape
+    count = mask.sum(axis=1)
+    share = mask / count[:, None]
+    mean = np.einsum("yn,yni->yi", share, table)
+    residual = share[..., None] * (table - mean[:, None, :])
+    gap = residual[..., 2] - residual[..., 3]
+    loose = np.square(gap).sum(axis=1) * count / (count - 1)
+    present = mask
+    if turns > 1:
+        groups = -(-n // turns)
+        padded = np.zeros((years, groups * turns, 4))
+        padded[:, :n] = residual
+        residual = padded.reshape(years, groups, turns, 4).sum(axis=2)
+        seats = np.zeros((years, groups * turns))
+        seats[:, :n] = mask
+        present = seats.reshape(years, groups, turns).max(axis=2)
+    clusters = present.sum(axis=1)
+    cov = residual.transpose(0, 2, 1) @ residual * (clusters / (clusters - 1))[:, None, None]
+    return mean, cov, count, clusters - 1, loose
+
+
+def look(
+    weeks: Weeks,
+    policy: TestPolicy,
+    *,
+    price: Floats | None = None,
+    start: NDArray[np.intp] | None = None,
+) -> Looks:
+    """Test every window of every week.
+
+    Args:
+        weeks: Statistics at the first week's prices.
+        policy: Margins and budget.
+        price: Price factor of the candidates in each week; pooled weeks are re-priced at it.
+        start: Week (from 0) in which each (year, candidate)'s history begins.
+    """
+    factor = np.ones(weeks.mean.shape[1]) if price is None else price
+    z, plain_z = [], []
+    for size in WINDOWS:
+        plain, n_pairs = _windowed(weeks, size, factor, policy, "")
+        worst, _ = _windowed(weeks, size, factor, policy, "worst_")
+        held = np.arange(weeks.mean.shape[1])[None, :, None] + 1
+        if start is not None:
+            held = held - start[:, None, :]
+        usable = (held >= size) & (n_pairs >= 0)
+        enough = usable & (n_pairs >= policy.min_pairs)
+        plain_z.append(np.where(usable, plain, -np.inf))
+        z.append(np.where(enough, np.minimum(plain, worst), -np.inf))
+    points = _passes(weeks.mean, factor, policy) & _passes(weeks.worst_mean, factor, policy)
+    return Looks(
+        z=np.array(z),
+        plain_z=np.array(plain_z),
+        week_z=plain_z[0],
+        points_pass=points,
+        success_z=_success(weeks, policy),
+    )
+
+
+def decide(world: World, weeks: Weeks, policy: TestPolicy, *, states: bool = False) -> Outcome:
+    """Return when each candidate alerts first, and (with `states`) when that resolves."""
+    span = weeks.mean.shape[1]
+    price = np.array([world.price_factor(week) for week in range(span)])
+    looks = look(weeks, policy, price=price)
+    bar = critical_value(weeks.mean.shape[2], policy.false_alerts_per_year)
+    success = looks.success_z >= SUCCESS_Z
+    hit = (looks.z.max(axis=0) >= bar) & looks.points_pass & success
+    alerted = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0)
+    resolved = np.zeros_like(alerted)
+    if states:
+        closes = _closing(weeks, looks, policy)
+        after = np.arange(span)[None, :, None] >= alerted[:, None, :]
+        closing = closes & after & (alerted > 0)[:, None, :]
+        resolved = np.where(closing.any(axis=1), closing.argmax(axis=1) + 1, 0)
+    return Outcome(alerted=alerted, resolved=resolved)
+
+
+def _closing(weeks: Weeks, looks: Looks, policy: TestPolicy) -> NDArray[np.bool_]:
+    week_z = np.minimum(looks.week_z, _windowed_success(weeks, 1, policy))
+    short = np.full(week_z.shape, -np.inf)
+    for i, size in enumerate(WINDOWS):
+        if size <= SHORT_WEEKS:
+            short = np.where(np.isfinite(looks.plain_z[i]), looks.plain_z[i], short)
+    return np.asarray((week_z < RESOLVE_Z) | (short < 0))
+
+
+def _windowed(
+    weeks: Weeks, size: int, factor: Floats, policy: TestPolicy, kind: str
+) -> tuple[Floats, Floats]:
+    """Return min(z_D, z_R) of every window of `size` weeks and its independent pairs."""
+    n_eff, df = getattr(weeks, f"{kind}n_eff"), getattr(weeks, f"{kind}df")
+    loose = getattr(weeks, f"{kind}loose")
+    total = _sliding(n_eff, size)
+    mean = _sliding(n_eff[..., None] * getattr(weeks, f"{kind}mean"), size) / total[..., None]
+    cov = (
+        _sliding((n_eff**2)[..., None, None] * getattr(weeks, f"{kind}cov"), size)
+        / (total**2)[..., None, None]
+    )
+    mean, cov = _priced(mean, cov, factor)
+    sum_df = _sliding(df, size)
+    clusters = _sliding(df + 1, size)
+    n = _independent(total, clusters, cov, _sliding(n_eff**2 * loose, size) / total**2)
+    z = np.minimum(
+        quality_z(mean, cov, n, sum_df, margin=policy.quality_margin),
+        value_z(mean, cov, n, sum_df, bar=policy.bar),
+    )
+    return z, np.minimum(total, clusters)
+
+
+def _independent(total: Floats, clusters: Floats, cov: Floats, loose: Floats) -> Floats:
+    """Return `Moments.independent_n` of every window."""
+    variance = np.maximum(cov[..., 2, 2] + cov[..., 3, 3] - 2 * cov[..., 2, 3], 0.0)
+    most = np.maximum(total / clusters, 1.0)
+    seen = variance / np.where(loose > NO_VARIANCE, loose, 1.0)
+    return total / np.where(loose > NO_VARIANCE, np.clip(seen, 1.0, most), most)
+
+
+def _sliding(values: Floats, size: int) -> Floats:
+    """Return sums over the last `size` weeks (fewer at the start) along axis 1."""
+    sums = values.copy()
+    for lag in range(1, size):
+        sums[:, lag:] += values[:, :-lag]
+    return sums
+
+
+def _priced(mean: Floats, cov: Floats, factor: Floats) -> tuple[Floats, Floats]:
+    scale = np.ones((len(factor), 4))
+    scale[:, 0] = factor
+    return (
+        mean * scale[None, :, None, :],
+        cov * (scale[:, :, None] * scale[:, None, :])[None, :, None],
+    )
+
+
+def _passes(mean: Floats, factor: Floats, policy: TestPolicy) -> NDArray[np.bool_]:
+    priced = mean.copy()
+    priced[..., 0] *= factor[None, :, None]
+    difference = mean[..., 2] - mean[..., 3]
+    return np.asarray((difference > -policy.quality_margin) & (value_ratio(priced) < policy.bar))
+
+
+def _success(weeks: Weeks, policy: TestPolicy) -> Floats:
+    """Return Bonett-Price z on the longest window held in each week."""
+    span = weeks.n10.shape[1]
+    z = np.empty(weeks.n10.shape)
+    for size in WINDOWS:
+        held = np.arange(span) + 1 >= size
+        z[:, held] = _windowed_success(weeks, size, policy)[:, held]
+    return z
+
+
+def _windowed_success(weeks: Weeks, size: int, policy: TestPolicy) -> Floats:
+    n_eff = weeks.worst_n_eff
+    total = _sliding(n_eff, size)
+    cov = (
+        _sliding((n_eff**2)[..., None, None] * weeks.worst_cov, size) / (total**2)[..., None, None]
+    )
+    loose = _sliding(n_eff**2 * weeks.worst_loose, size) / total**2
+    n = _independent(total, _sliding(weeks.worst_df + 1, size), cov, loose)
+    share = n / total
+    lost, won = _sliding(weeks.n10, size) * share, _sliding(weeks.n01, size) * share
+    return success_z(n, lost, won, margin=policy.success_margin)
+
+
+def binomial_interval(hits: int, years: int) -> tuple[float, float]:
+    """Return the Clopper-Pearson 95 % interval of a simulated rate."""
+    low = float(special.betaincinv(hits, years - hits + 1, 0.025)) if hits else 0.0
+    high = float(special.betaincinv(hits + 1, years - hits, 0.975)) if hits < years else 1.0
+    return low, high
