@@ -24,7 +24,7 @@ from app.domain.runs import Run, Slot
 from app.evaluation.catalogue import evaluator_versions
 from app.evaluation.panel import EvaluationPanel
 from app.pipeline import Progress, RunTools, execute, known_prices
-from app.plans import load_plans, public_config
+from app.plans import PRICES_FILE, load_plans, public_config
 from app.ports import AlertStore, Clock, Journal, LogSource, Notifier, PriceBook, Provider, RunStore
 from app.replay.cases import ClosedLoad
 from app.sampling.redaction import Redactor
@@ -103,11 +103,18 @@ def log_source(plan: Plan, dsn: str) -> LogSource:
             raise ConfigError(f"logs.preset: {unknown} is not supported")
 
 
-def price_book() -> PriceBook:
-    """The price list shipped with the program; a plan's own prices win over it."""
-    from app.providers.prices import ListPrices
+def price_book(plan: Plan) -> PriceBook:
+    """The plan's own prices, then those of `prices.yaml` beside it, then the shipped list.
 
-    return ListPrices()
+    Raises:
+        ConfigError: If `prices.yaml` is wrong.
+    """
+    from app.providers.prices import ListPrices, parse_overrides
+
+    file = Path(plan.source_file or "").parent / PRICES_FILE
+    if plan.source_file is None or not file.is_file():
+        return ListPrices()
+    return ListPrices(parse_overrides(file.read_text(encoding="utf-8"), file=str(file)))
 
 
 def provider_for(endpoint: Endpoint, clock: Clock) -> Provider:
@@ -260,7 +267,7 @@ async def run_tools(
         ConfigError: If an evaluator cannot be made.
     """
     clock = clock_for(settings)
-    book = price_book()
+    book = price_book(plan)
     prices = known_prices(
         (*plan.contestants, *plan.judges), lambda model: book.price(model, clock.now())
     )

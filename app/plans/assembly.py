@@ -1,6 +1,6 @@
 """Turns checked sections into a Plan, and checks what one section alone cannot know."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -51,17 +51,12 @@ _POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembly:
-    """One plan file on its way to a Plan; what is wrong goes to the findings.
-
-    Attributes:
-        prices: Own prices by model id, from the overrides file beside the plan.
-    """
+    """One plan file on its way to a Plan; what is wrong goes to the findings."""
 
     file: PlanFile
     document: Document
     findings: Findings
     references: References
-    prices: Mapping[str, PriceSection]
 
     def plan(self) -> Plan:
         """The Plan; of use only when the findings stay empty."""
@@ -108,14 +103,8 @@ class Assembly:
             endpoint=self._endpoint(section, place),
             params=dict(section.params),
             price_as=section.price_as,
-            price=self._price(section),
+            price=None if section.price is None else price_of(section.price),
         )
-
-    def _price(self, section: ModelSection) -> Price | None:
-        if section.price is not None:
-            return price_of(section.price, source="plan")
-        override = self.prices.get(section.price_as or section.model)
-        return None if override is None else price_of(override, source="prices.yaml")
 
     def _endpoint(self, section: ModelSection, place: Place) -> Endpoint:
         gateway = self.file.gateway
@@ -324,16 +313,10 @@ class Assembly:
                 EvaluatorSettings(type="not_refused", gate=True),
                 EvaluatorSettings(type="judge"),
             )
-        made: list[EvaluatorSettings] = []
-        for index, section in enumerate(self.file.evaluators):
-            place = ("evaluators", index)
-            settings = self._evaluator(section, place)
-            if settings.label in {other.label for other in made}:
-                self._wrong(
-                    place, f"another evaluator is labelled {settings.label!r}: give it a `name`"
-                )
-            made.append(settings)
-        return tuple(made)
+        return tuple(
+            self._evaluator(section, ("evaluators", index))
+            for index, section in enumerate(self.file.evaluators)
+        )
 
     def _evaluator(self, section: EvaluatorSection, place: Place) -> EvaluatorSettings:
         self._check_segments(section.when, (*place, "when"))
@@ -341,9 +324,7 @@ class Assembly:
             name: self._option(section.type, name, value, (*place, name))
             for name, value in (section.model_extra or {}).items()
         }
-        for key, problem in check_evaluator(section.type, options):
-            self._wrong((*place, key) if key else place, problem)
-        return EvaluatorSettings(
+        settings = EvaluatorSettings(
             type=section.type,
             gate=section.gate,
             weight=section.weight,
@@ -351,6 +332,9 @@ class Assembly:
             options=options,
             name=section.name,
         )
+        for key, problem in check_evaluator(settings):
+            self._wrong((*place, key) if key else place, problem)
+        return settings
 
     def _option(self, type_name: str, name: str, value: object, place: Place) -> object:
         text = self._text(value, place) if isinstance(value, str) else value
@@ -493,7 +477,7 @@ class Assembly:
         self.findings.add(place, message, line=self.document.line(place))
 
 
-def price_of(section: PriceSection, *, source: str) -> Price:
+def price_of(section: PriceSection) -> Price:
     """The section as a Price."""
     return Price(
         rates=_rates(section),
@@ -502,7 +486,6 @@ def price_of(section: PriceSection, *, source: str) -> Price:
             for tier in section.tiers
         ),
         per_request_usd=section.per_request_usd,
-        source=source,
     )
 
 

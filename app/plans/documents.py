@@ -46,25 +46,20 @@ class Findings:
     """Problems met in one file; the first one of each place is kept."""
 
     file: str
-    by_place: dict[Place, Problem] = field(default_factory=dict)
+    _by_place: dict[Place, Problem] = field(default_factory=dict)
 
     def add(self, place: Place, message: str, *, line: int | None) -> None:
         """Note a problem, unless the place already has one."""
         problem = Problem(message=message, file=self.file, line=line, key=dotted(place) or None)
-        self.by_place.setdefault(place, problem)
-
-    def extend(self, other: "Findings") -> None:
-        """Take over what was found in a file that this one brings along."""
-        for place, problem in other.by_place.items():
-            self.by_place[other.file, *place] = problem
+        self._by_place.setdefault(place, problem)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """All problems, in the order of the file."""
         return tuple(
             sorted(
-                self.by_place.values(),
-                key=lambda problem: (problem.file != self.file, problem.line or 0),
+                self._by_place.values(),
+                key=lambda problem: problem.line or 0,
             )
         )
 

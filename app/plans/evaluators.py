@@ -1,47 +1,15 @@
-"""Which evaluators a plan may name, and which options each takes."""
+"""Checks the evaluators of a plan as far as that is possible without running anybody's code."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from importlib import import_module
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 
-from pydantic import TypeAdapter, ValidationError
+from app.domain.errors import ConfigError
+from app.domain.plans import EvaluatorSettings
+from app.evaluation.catalogue import ENTRY_POINTS, JUDGE, build_evaluator
 
-from app.plans.validation import nearest
-
-GROUP = "switchwise.evaluators"
-JUDGE = "judge"
-CLASSES: Mapping[str, str] = {
-    "contains": "text_checks:Contains",
-    "exact": "text_checks:Exact",
-    "json_schema": "json_checks:JsonSchema",
-    "json_valid": "json_checks:JsonValid",
-    "language": "language:Language",
-    "length": "text_checks:Length",
-    "levenshtein": "similarity:LevenshteinLikeness",
-    "max_latency": "speed:MaxLatency",
-    "no_pii": "pii:NoPii",
-    "not_refused": "refusals:NotRefused",
-    "numeric": "numbers:Numeric",
-    "regex": "text_checks:Regex",
-    "similarity": "similarity:Similarity",
-    "tool_call": "tool_calls:ToolCall",
-}
-"""Where each built-in evaluator stands in `app.evaluation`; its fields are its options."""
-
-BUILT_IN = (*CLASSES, JUDGE)
 _OWN_PYTHON = re.compile(r"python:[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_COMMON_KEYS = ("type", "gate", "weight", "when", "name")
-
-
-def evaluator_class(type_name: str) -> type:
-    """The class behind a built-in evaluator other than the judge."""
-    module, _, name = CLASSES[type_name].partition(":")
-    found = getattr(import_module(f"app.evaluation.{module}"), name)
-    if not isinstance(found, type):
-        raise TypeError(f"{CLASSES[type_name]} is no class")
-    return found
 
 
 def parsed_option(type_name: str, name: str, value: object) -> object:
@@ -54,35 +22,41 @@ def parsed_option(type_name: str, name: str, value: object) -> object:
         return value
 
 
-def check_evaluator(type_name: str, options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """What is wrong with an evaluator, as (key, message) pairs; the key is "" for the whole."""
-    if type_name in CLASSES:
-        yield from _check_options(type_name, options)
-    elif type_name == JUDGE:
-        for name in options:
-            yield name, f"is no option of an evaluator; did you mean `judge.{name}`?"
-    elif type_name.startswith("python:"):
-        if not _OWN_PYTHON.fullmatch(type_name):
+def check_evaluator(settings: EvaluatorSettings) -> Iterator[tuple[str, str]]:
+    """What is wrong with an evaluator, as (key, message) pairs; the key is "" for the whole.
+
+    Own Python and installed evaluators are loaded only when a Run or `check` makes them.
+    """
+    if settings.type == JUDGE:
+        yield from _check_judge(settings)
+    elif settings.type.startswith("python:"):
+        if not _OWN_PYTHON.fullmatch(settings.type):
             yield "type", "must be python:module:Name, e.g. python:myteam.evals:Tone"
-    elif type_name not in (plugins := [point.name for point in entry_points(group=GROUP)]):
-        known = [*BUILT_IN, *plugins]
-        yield "type", f"there is no evaluator {type_name!r}; {nearest(type_name, known)}"
+    elif not entry_points(group=ENTRY_POINTS, name=settings.type):
+        yield from _check_built_in(settings)
 
 
-def _check_options(type_name: str, options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    kind = evaluator_class(type_name)
-    known = [*getattr(kind, "__dataclass_fields__", ()), *_COMMON_KEYS]
+def _check_judge(settings: EvaluatorSettings) -> Iterator[tuple[str, str]]:
+    if settings.gate:
+        yield "gate", "a judge cannot be a gate: its grades are not pass or fail"
+    for name in settings.options:
+        if name != "rubric":
+            yield name, f"unknown option; did you mean `judge.{name}`?"
+
+
+def _check_built_in(settings: EvaluatorSettings) -> Iterator[tuple[str, str]]:
     try:
-        TypeAdapter(kind).validate_python(dict(options))
-    except ValidationError as error:
-        for detail in error.errors(include_url=False, include_input=False):
-            key = str(detail["loc"][0]) if detail["loc"] else ""
-            match detail["type"]:
-                case "unexpected_keyword_argument":
-                    valid = nearest(key, known)
-                    yield key, f"evaluator {type_name} has no such option; {valid}"
-                case "missing" | "missing_keyword_only_argument":
-                    yield key, f"evaluator {type_name} requires it"
-                case _:
-                    message = detail["msg"].removeprefix("Value error, ")
-                    yield key, message.replace("Input should", "must")
+        build_evaluator(settings)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield _key(problem.message, settings), problem.message
+
+
+def _key(message: str, settings: EvaluatorSettings) -> str:
+    """The key that a message speaks of, "" for the evaluator as a whole."""
+    if message.startswith("unknown evaluator"):
+        return "type"
+    named = (f"`{name}`" in message or f": {name}: " in message for name in settings.options)
+    return next(
+        (name for name, is_named in zip(settings.options, named, strict=True) if is_named), ""
+    )

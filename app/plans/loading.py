@@ -10,20 +10,13 @@ from app.plans.assembly import Assembly
 from app.plans.documents import Document, Findings, read_document
 from app.plans.publishing import config_hash
 from app.plans.references import References, reason_of
-from app.plans.sections import PlanFile, PriceSection, Section
+from app.plans.sections import PlanFile
 from app.plans.validation import validate
 
 PRICES_FILE = "prices.yaml"
 _ENDINGS = {".yaml", ".yml"}
 
 Read = Callable[[Path], str]
-
-
-class PricesFile(Section):
-    """Own prices beside a plan, by model id: USD per million tokens."""
-
-    version: int = 1
-    prices: dict[str, PriceSection]
 
 
 def read_text(path: Path) -> str:
@@ -64,7 +57,6 @@ def _load(file: Path, variables: Mapping[str, str], read: Read, findings: Findin
     if document is None:
         return None
     sections = validate(PlanFile, document, findings)
-    prices = _prices(file.parent / PRICES_FILE, references, findings)
     if sections is None:
         return None
     plan = Assembly(
@@ -72,7 +64,6 @@ def _load(file: Path, variables: Mapping[str, str], read: Read, findings: Findin
         document=document,
         findings=findings,
         references=references,
-        prices=prices,
     ).plan()
     return None if findings.problems else replace(plan, config_hash=config_hash(plan))
 
@@ -84,22 +75,6 @@ def _document(file: Path, references: References, findings: Findings) -> Documen
         findings.add((), f"cannot be read: {reason_of(error)}", line=None)
         return None
     return read_document(text, findings, references.expand)
-
-
-def _prices(file: Path, references: References, findings: Findings) -> Mapping[str, PriceSection]:
-    """Own prices of the overrides file, if there is one; its problems join the plan's."""
-    try:
-        text = references.read(file)
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        findings.add((PRICES_FILE,), f"cannot be read: {reason_of(error)}", line=None)
-        return {}
-    own = Findings(str(file))
-    document = read_document(text, own, references.expand)
-    sections = None if document is None else validate(PricesFile, document, own)
-    findings.extend(own)
-    return {} if sections is None else sections.prices
 
 
 def _files(path: Path) -> tuple[Path, ...]:

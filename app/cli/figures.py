@@ -1,0 +1,94 @@
+"""Figures of a Run's document as people read them; an absent figure is a dash."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.alerting.words import ABSENT, money, percent, signed
+
+Figure = Mapping[str, Any] | None
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A plain number."""
+    return ABSENT if value is None else f"{value:.{digits}f}"
+
+
+def whole(value: int | None) -> str:
+    """A count with thousands marked."""
+    return ABSENT if value is None else f"{value:,}"
+
+
+def interval(figure: Figure, digits: int = 2) -> str:
+    """A point with its interval, e.g. `0.85 (0.82–0.88)`."""
+    if figure is None:
+        return ABSENT
+    point, low, high = (number(figure[end], digits) for end in ("value", "low", "high"))
+    return f"{point} ({low}–{high})"
+
+
+def difference(figure: Figure, digits: int = 2) -> str:
+    """A difference with its interval, e.g. `−0.01 (−0.03 to +0.01)`."""
+    if figure is None:
+        return ABSENT
+    point, low, high = (signed(figure[end], digits) for end in ("value", "low", "high"))
+    return f"{point} ({low} to {high})"
+
+
+def share(value: float | None) -> str:
+    """A share as per cent; one digit more where rounding would hide a loss."""
+    if value is None:
+        return ABSENT
+    digits = 1 if 0.985 <= value < 1 else 0
+    return percent(value, digits)
+
+
+def shares(figure: Figure) -> str:
+    """A share with its interval, e.g. `38 % (31–44 %)`."""
+    if figure is None:
+        return ABSENT
+    low, high = figure["low"], figure["high"]
+    if low < 0:
+        return f"{percent(figure['value'])} ({percent(low)} to {percent(high)})"
+    return f"{percent(figure['value'])} ({low * 100:.0f}–{percent(high)})"
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points, e.g. `−1.2 pp`."""
+    return ABSENT if value is None else f"{signed(value * 100, 1)} pp"
+
+
+def dollars(text: str | None) -> str:
+    """Money, which documents hold as decimal text."""
+    return ABSENT if text is None else money(float(text))
+
+
+def dollar_range(figure: Figure) -> str:
+    """Money with its interval, e.g. `$5.60 ($5.10–6.20)`."""
+    if figure is None:
+        return ABSENT
+    low, high = dollars(figure["low"]), dollars(figure["high"])
+    joined = f"{low}–{high.removeprefix('$')}" if low.startswith("$") else f"{low} to {high}"
+    return f"{dollars(figure['value'])} ({joined})"
+
+
+def milliseconds(value: float | None) -> str:
+    """A duration, e.g. `320 ms` or `4.4 s`."""
+    if value is None:
+        return ABSENT
+    return f"{value:.0f} ms" if value < 1_000 else f"{value / 1_000:.1f} s"
+
+
+def durations(figure: Figure, *names: str) -> str:
+    """Percentiles side by side, e.g. `320 ms / 1.2 s`."""
+    return " / ".join(milliseconds((figure or {}).get(name)) for name in names)
+
+
+def ratio(value: float | None) -> str:
+    """A ratio, e.g. `× 1.20`."""
+    return ABSENT if value is None else f"× {value:.2f}"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts by name, most first, e.g. `3 timeout, 1 refusal`."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in ordered if n)

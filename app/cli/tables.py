@@ -1,0 +1,73 @@
+"""A table of texts and its two forms: for a terminal and as Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table as RichTable
+from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Texts in rows.
+
+    Attributes:
+        right: Columns aligned to the right, by heading.
+        emphasised: Rows to stand out, by number.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    right: frozenset[str] = frozenset()
+    emphasised: frozenset[int] = frozenset()
+
+
+def terminal_table(table: Table) -> RichTable:
+    """The table for a terminal."""
+    made = RichTable(
+        title=Text(table.title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in table.columns:
+        made.add_column(
+            Text(column),
+            justify="right" if column in table.right else "left",
+            no_wrap=column in table.right,
+        )
+    for index, row in enumerate(table.rows):
+        style = "bold" if index in table.emphasised else ""
+        made.add_row(*(Text(cell, style=style) for cell in row))
+    return made
+
+
+def markdown_table(table: Table) -> str:
+    """The table as GitHub-flavoured Markdown, under a heading."""
+    rules = ["---:" if column in table.right else "---" for column in table.columns]
+    lines = [
+        f"### {table.title}",
+        "",
+        _line(table.columns),
+        _line(rules),
+        *(_line(row) for row in table.rows),
+    ]
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    for mark in ("\\", "|", "*", "_", "`", "<", "[", "]"):
+        text = text.replace(mark, f"\\{mark}" if mark != "<" else "&lt;")
+    return " ".join(text.split())
+
+
+def _line(cells: Sequence[str]) -> str:
+    return (
+        "| "
+        + " | ".join(cell if set(cell) <= set("-:") else escaped(cell) for cell in cells)
+        + " |"
+    )
