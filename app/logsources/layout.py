@@ -26,25 +26,36 @@ FIELDS = (
     "input_tokens",
     "output_tokens",
     "tool_calls",
+    "call_type",
 )
 _KEYS = ("id", "created_at")
 _TIMES = re.compile(r"timestamp|date\b")
 _PART = r'(?:"(?:[^"\x00]|"")+"|[^\W\d][\w$]*)'
+_STEP = r"->>?\s*(?:'[^'\x00]*'|\d+)\s*"
+_PATH = re.compile(
+    rf"(?P<column>{_PART})\s*(?P<path>(?:{_STEP})*(?P<last>->>?)\s*(?:'[^'\x00]*'|\d+))"
+)
 _NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column as the database describes it; `type_name` as `format_type` prints it."""
+    """A column as the database describes it; `type_name` as `format_type` prints it.
+
+    Attributes:
+        path: For a value inside a JSON column, the rest of the path, such as `->>'team'`.
+    """
 
     name: str
     type_name: str
     is_not_null: bool = False
+    path: str = ""
 
     @property
     def sql(self) -> sql.Composable:
         """The column as it is named in statements."""
-        return identifier("log", self.name)
+        column = identifier("log", self.name)
+        return sql.SQL("({}{})").format(column, operators_sql(self.path)) if self.path else column
 
     @property
     def is_json(self) -> bool:
@@ -74,9 +85,21 @@ class Layout:
 
 
 def layout_of(
-    settings: LogSettings, columns: Sequence[Column], *, name: str, relation: sql.Composable
+    settings: LogSettings,
+    columns: Sequence[Column],
+    *,
+    name: str,
+    relation: sql.Composable,
+    usual: Mapping[str, str],
 ) -> Layout:
-    """Find the columns that the plan names, and those of our own names.
+    """Find the columns that the plan names, and those of the usual names where they exist.
+
+    Args:
+        settings: What the operator named.
+        columns: What there is.
+        name: For messages.
+        relation: What stands behind FROM, under the alias `log`.
+        usual: Our name -> the preset's name of the column; our own names otherwise.
 
     Raises:
         LogSourceError: If a column is missing; it names the nearest one there is.
@@ -85,7 +108,10 @@ def layout_of(
     for ours in settings.columns:
         if ours not in known:
             raise LogSourceError(f"logs.columns.{ours} is unknown{_nearest(ours, known)}")
-    found = {ours: _find(ours, settings, columns, name=name) for ours in known}
+    found = {
+        ours: _find(ours, settings, columns, name=name) or _usual(ours, settings, columns, usual)
+        for ours in known
+    }
     row_id, created_at = (_required(ours, found[ours], columns, name=name) for ours in _KEYS)
     if not _TIMES.match(created_at.type_name):
         raise LogSourceError(
@@ -152,17 +178,24 @@ def _find(
 ) -> Column | None:
     theirs = settings.columns.get(ours)
     if theirs is not None:
-        column = _match(theirs, columns)
+        column = _match(theirs, columns) or _inside_json(theirs, columns)
         if column is None:
             names = [column.name for column in columns]
             raise LogSourceError(
                 f"{name} has no column {theirs!r} (logs.columns.{ours}){_nearest(theirs, names)}"
             )
         return column
+    return None
+
+
+def _usual(
+    ours: str, settings: LogSettings, columns: Sequence[Column], usual: Mapping[str, str]
+) -> Column | None:
+    """The column of the usual name; the operator's own choice of a prompt column rules both out."""
     rivals = {"prompt", "messages"}
     if ours in rivals and rivals & settings.columns.keys():
         return None
-    return _match(ours, columns)
+    return _match(usual.get(ours, ours), columns)
 
 
 def _required(ours: str, column: Column | None, columns: Sequence[Column], *, name: str) -> Column:
@@ -192,6 +225,18 @@ def _match(theirs: str, columns: Sequence[Column]) -> Column | None:
             if column.name == name:
                 return column
     return None
+
+
+def _inside_json(theirs: str, columns: Sequence[Column]) -> Column | None:
+    """The value that a JSON path such as `metadata->>'team'` leads to."""
+    found = _PATH.fullmatch(theirs.strip())
+    column = _match(found["column"], columns) if found else None
+    if found is None or column is None or not column.is_json:
+        return None
+    is_text = found["last"] == "->>"
+    return Column(
+        name=column.name, type_name="text" if is_text else column.type_name, path=found["path"]
+    )
 
 
 def _expression(text: str, columns: Sequence[Column]) -> sql.Composable:

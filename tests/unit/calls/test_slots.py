@@ -1,0 +1,77 @@
+import asyncio
+
+import pytest
+
+from app.calls.slots import Slots
+
+
+async def test_no_more_calls_are_in_flight_than_there_are_slots() -> None:
+    slots = Slots(3)
+    most = 0
+
+    async def call() -> None:
+        nonlocal most
+        async with slots.slot():
+            most = max(most, slots.in_flight)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(call() for _ in range(20)))
+    assert most == 3
+    assert slots.in_flight == 0
+
+
+async def test_slots_are_given_in_the_order_in_which_they_were_asked_for() -> None:
+    slots = Slots(1)
+    order: list[int] = []
+
+    async def call(number: int) -> None:
+        async with slots.slot():
+            order.append(number)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(call(number) for number in range(8)))
+    assert order == list(range(8))
+
+
+async def test_a_few_refusals_leave_the_size_alone() -> None:
+    slots = Slots(16)
+    for number in range(200):
+        slots.observe(throttled=number % 20 == 0)
+    assert slots.size == 16
+
+
+async def test_heavy_throttling_shrinks_the_pool_and_success_restores_it() -> None:
+    slots = Slots(16)
+    for _ in range(40):
+        slots.observe(throttled=True)
+    shrunk = slots.size
+    assert shrunk < 12
+    for _ in range(400):
+        slots.observe(throttled=False)
+    assert slots.size == 16
+
+
+async def test_the_pool_never_shrinks_to_nothing() -> None:
+    slots = Slots(4)
+    for _ in range(2000):
+        slots.observe(throttled=True)
+    assert slots.size == 1
+
+
+async def test_a_caller_who_stops_waiting_leaves_no_hole_in_the_line() -> None:
+    slots = Slots(1)
+    await slots.acquire()
+    impatient = asyncio.create_task(slots.acquire())
+    patient = asyncio.create_task(slots.acquire())
+    await asyncio.sleep(0)
+    impatient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    slots.release()
+    await asyncio.wait_for(patient, 1)
+    assert slots.in_flight == 1
+
+
+def test_a_pool_without_slots_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Slots(0)
