@@ -54,7 +54,7 @@ _SCALE_NOTE = r"(?:\s*[(\[]\s*(?:\d+\s*(?:-|–|—|to|/)\s*\d+|out of \d+)\s*[)
 _DENOMINATOR = r"(?:\s*(?:/|out of|von|sur|de|su)\s*(?P<of>\d{1,4}))?"
 _EMPHASIS = r"[*_`\"'“”]*"
 _LABELLED = re.compile(
-    rf"(?:^|(?<=[.!?;,*_#>`\"']))[ \t*_#>`\"'-]{{0,20}}{_LABEL}{_EMPHASIS}{_SCALE_NOTE}{_EMPHASIS}"
+    rf"(?:^|(?<=[.!?;,*_#>`\"']))[ \t*_#>`\"'-]{{0,20}}{_LABEL}[*_`]*{_SCALE_NOTE}[*_`]*"
     rf"\s*(?:[:=]|\bis\b|\bof\b|-|–|—)+[ \t]*{_EMPHASIS}"
     r"(?P<rest>[^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
@@ -307,15 +307,13 @@ def _prose(text: str) -> str:
     """What the judge wrote besides the grade."""
     if text.lstrip().startswith("{"):
         return ""
-    lines = [
-        line
-        for line in text.splitlines()
-        if not line.lstrip().startswith("[[") and not _is_statement(line)
-    ]
+    lines = [line for line in text.splitlines() if not _is_statement(line)]
     return "\n".join(lines).strip()[:_REASON_CHARACTERS]
 
 
 def _is_statement(line: str) -> bool:
     """Whether the line says nothing but the grade."""
     line = line.strip()
-    return len(line) <= _LONGEST_STATEMENT and bool(_LABELLED.match(line) or _VALUE.match(line))
+    if len(line) > _LONGEST_STATEMENT:
+        return False
+    return bool(_LABELLED.match(line) or _VALUE.match(line) or _BRACKETED.fullmatch(line))

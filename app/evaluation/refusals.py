@@ -25,9 +25,12 @@ _UNABLE = (
 )
 _DEED = (
     r"(?:help|assist|comply|fulfil+|do (?:that|this|so)|answer (?:that|this)"
-    r"|discuss (?:that|this)|engage|participate|support|continue|respond to (?:that|this)"
-    r"|create|generate|write|produce|provide (?:that|this|you with that|assistance|help"
-    r"|guidance|instructions|information (?:on|about) (?:that|this)))"
+    r"|discuss (?:that|this)|engage|participate|continue|respond to (?:that|this)"
+    r"|create|generate|write|produce)"
+)
+_PROVIDE = (
+    r"provide (?:you with )?(?:that|this|such|these|assistance|help|guidance|instructions"
+    r"|information (?:on|about))\b"
 )
 _REQUEST = (
     r"(?:\s+(?:you|to|with|on|in))*\s*"
@@ -37,7 +40,7 @@ _GAP = r"[^.!?\n]{0,60}?"
 _EAST_GAP = "[^。！？\n]{0,40}?"
 
 _DECLINING = (
-    rf"(?:{_SORRY}{_GAP}\s+)?{_UNABLE}\s+(?:to\s+)?{_DEED}{_REQUEST}",
+    rf"(?:{_SORRY}{_GAP}\s+)?{_UNABLE}\s+(?:to\s+)?(?:{_DEED}{_REQUEST}|{_PROVIDE})",
     (
         rf"as an ai(?: language)?(?: model| assistant)?,?\s+i{_GAP}"
         r"(?:can(?:no|['’]?)t|unable|not able|not have the ability|must not|should not)"
