@@ -48,7 +48,9 @@ class Relation:
         return self.kind in {"r", "p", "m"}
 
 
-async def check_rows(session: ReadOnlySession, layout: Layout, *, is_indexed: bool) -> list[str]:
+async def check_rows(
+    session: ReadOnlySession, layout: Layout, *, is_indexed: bool, empty_advice: str
+) -> list[str]:
     """Warnings about rows without prompts.
 
     Raises:
@@ -65,8 +67,7 @@ async def check_rows(session: ReadOnlySession, layout: Layout, *, is_indexed: bo
         raise LogSourceError(f"{layout.name} holds no rows{matching}")
     if blank == count:
         raise LogSourceError(
-            f"{layout.name}: {columns} is empty in all of {count} rows looked at; the gateway "
-            "stores no prompts, or logs.columns names the wrong column"
+            f"{layout.name}: {columns} is empty in all of {count} rows looked at: {empty_advice}"
         )
     if blank * 2 > count:
         return [f"{layout.name}: {columns} is empty in {blank} of {count} rows looked at"]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from typing import Any, TypeVar
 
@@ -36,7 +36,6 @@ from app.logsources.statements import (
 from app.ports import Frame, LogRow
 
 T = TypeVar("T")
-Reading = Callable[[LogRow], LogRow]
 
 _BODIES_AT_ONCE = 100
 _TABLES = sql.SQL(
@@ -58,19 +57,46 @@ _COLUMNS = sql.SQL(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """What is known beforehand of a product's log table.
+
+    Attributes:
+        table: Its usual name.
+        columns: Our column name -> its usual name of the column.
+        where: A condition that always holds for rows of interest.
+        reading: What to make of each row.
+        empty_advice: What to do when no row holds a prompt.
+    """
+
+    table: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    where: str | None = None
+    reading: Callable[[LogRow], LogRow] = lambda row: row
+    empty_advice: str = "the gateway stores no prompts, or logs.columns names the wrong column"
+
+
+GENERIC = Preset()
+
+
 class PostgresLogs:
     """A log table, view or SELECT, read in the order of a seeded hash of its ids."""
 
-    def __init__(self, settings: LogSettings, *, dsn: str, reading: Reading | None = None) -> None:
+    def __init__(self, settings: LogSettings, *, dsn: str, preset: Preset = GENERIC) -> None:
         """Connect lazily.
 
         Args:
             settings: What to read.
             dsn: Where; a SELECT-only role is enough.
-            reading: What a preset makes of each row.
+            preset: What is known of the table.
         """
-        self._settings = settings
-        self._reading = reading
+        conditions = [text for text in (preset.where, settings.where) if text and text.strip()]
+        self._settings = replace(
+            settings,
+            table=settings.table or preset.table,
+            where=" AND ".join(f"({text}\n)" for text in conditions) or None,
+        )
+        self._preset = preset
         self._session = ReadOnlySession(dsn, statement_timeout_s=settings.statement_timeout_s)
         self._layout: Layout | None = None
         self._relation: Relation | None = None
@@ -94,7 +120,7 @@ class PostgresLogs:
                     f"the whole table. This would help: {advice}"
                 )
         warnings += await check_grants(self._session, await self._relations_read(layout))
-        warnings += await self._timed(check_rows(self._session, layout, is_indexed=has_index))
+        warnings += await self._timed(self._check_rows(layout, is_indexed=has_index))
         return tuple(warnings)
 
     async def frame(self, window: Window, *, by: Sequence[str]) -> Frame:
@@ -140,6 +166,10 @@ class PostgresLogs:
     async def close(self) -> None:
         """Give back the connection."""
         await self._session.close()
+
+    async def _check_rows(self, layout: Layout, *, is_indexed: bool) -> list[str]:
+        advice = self._preset.empty_advice
+        return await check_rows(self._session, layout, is_indexed=is_indexed, empty_advice=advice)
 
     async def _keys(
         self,
@@ -190,7 +220,7 @@ class PostgresLogs:
             replace(found.get(row_id, missing), source_id=row_id, stratum=stratum)
             for stratum, row_id in chosen
         )
-        return [self._reading(row) if self._reading else row for row in rows]
+        return [self._preset.reading(row) for row in rows]
 
     async def _described(self) -> Layout:
         if self._layout is None:
@@ -201,7 +231,7 @@ class PostgresLogs:
         if self._settings.query:
             relation = query_relation(self._settings.query)
             columns = await self._query_columns(relation)
-            return layout_of(self._settings, columns, name="logs.query", relation=relation)
+            return self._layout_of(columns, "logs.query", relation)
         if not self._settings.table:
             raise LogSourceError("logs.table or logs.query must say where the prompts are")
         parts = table_parts(self._settings.table)
@@ -213,7 +243,11 @@ class PostgresLogs:
         ]
         self._relation = found
         aliased = sql.SQL("{} AS log").format(operators_sql(found.name))
-        return layout_of(self._settings, columns, name=self._settings.table, relation=aliased)
+        return self._layout_of(columns, self._settings.table, aliased)
+
+    def _layout_of(self, columns: Sequence[Column], name: str, relation: sql.Composable) -> Layout:
+        usual = self._preset.columns
+        return layout_of(self._settings, columns, name=name, relation=relation, usual=usual)
 
     async def _query_columns(self, relation: sql.Composable) -> list[Column]:
         described = await self._session.columns(

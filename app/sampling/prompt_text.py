@@ -1,5 +1,6 @@
 """What can be told of a prompt from its text alone: size in tokens, encoding, binary content."""
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -39,9 +40,9 @@ def estimated_tokens(prompt: Prompt) -> int:
 
 
 def is_encodable(prompt: Prompt) -> bool:
-    """Whether all of it can travel as UTF-8 (a lone surrogate cannot)."""
+    """Whether all of it can travel as JSON in UTF-8 (a lone surrogate and NaN cannot)."""
     try:
-        canonical(prompt.to_json()).encode("utf-8")
+        json.dumps(prompt.to_json(), ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (UnicodeEncodeError, TypeError, ValueError):
         return False
     return True

@@ -14,15 +14,31 @@ _CUSTOM = "re:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """One kind of personal data: where it may be, and what tells it from look-alikes."""
+    """One kind of personal data.
+
+    Attributes:
+        name: What stands in its place, in brackets.
+        pattern: Where it may begin (the group `value`, where the pattern names one); matches
+            may run on into what follows.
+        length_of: How many leading characters of a match are it; 0 for a look-alike.
+    """
 
     name: str
     pattern: re.Pattern[str]
-    is_real: Callable[[str], bool] = bool
+    length_of: Callable[[str], int] = len
 
-    def replacement(self, match: re.Match[str]) -> str:
-        """The kind's name, or the text itself when it only looks alike."""
-        return f"[{self.name}]" if self.is_real(match[0]) else match[0]
+    def replaced(self, text: str) -> str:
+        """The text with the kind's name in place of each of its values."""
+        pieces: list[str] = []
+        done = at = 0
+        while match := self.pattern.search(text, at):
+            group = match.lastgroup or 0
+            length = self.length_of(match[group])
+            at = match.start() + 1
+            if length:
+                pieces += (text[done : match.start(group)], f"[{self.name}]")
+                done = at = match.start(group) + length
+        return "".join((*pieces, text[done:]))
 
 
 class Redactor:
@@ -39,7 +55,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """The text with every match replaced, e.g. by `[email]`."""
         for kind in self._kinds:
-            text = kind.pattern.sub(kind.replacement, text)
+            text = kind.replaced(text)
         return text
 
     def optional(self, text: str | None) -> str | None:
@@ -132,61 +148,111 @@ def _priority(kind: _Kind) -> int:
     return names.index(kind.name) if kind.name in names else -1
 
 
-def _digits(text: str) -> str:
-    return "".join(filter(str.isdigit, text))
+def _card_length(text: str) -> int:
+    """The longest start of 13 to 19 digits that passes Luhn: an expiry date may follow."""
+    ends = [place + 1 for place, char in enumerate(text) if char.isdigit()]
+    for count in range(min(len(ends), 19), 12, -1):
+        end = ends[count - 1]
+        digits = "".join(filter(str.isdigit, text[:end]))
+        if not text[end : end + 1].isdigit() and len(set(digits)) > 1 and passes_luhn(digits):
+            return end
+    return 0
 
 
-def _is_card(text: str) -> bool:
-    digits = _digits(text)
-    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and passes_luhn(digits)
+def _iban_length(text: str) -> int:
+    """The length of the country's IBANs, when the check digits hold: words may follow."""
+    wanted = IBAN_LENGTHS.get(text[:2].upper(), 0)
+    ends = [place + 1 for place, char in enumerate(text) if char.isalnum()]
+    if not wanted or len(ends) < wanted:
+        return 0
+    end = ends[wanted - 1]
+    is_whole = end == len(text) or not (text[end - 1].isalnum() and text[end].isalnum())
+    compact = "".join(filter(str.isalnum, text[:end])).upper()
+    return end if is_whole and passes_mod_97(compact) else 0
 
 
-def _is_iban(text: str) -> bool:
-    compact = re.sub(r"[ -]", "", text).upper()
-    return 15 <= len(compact) <= 34 and passes_mod_97(compact)
+def _phone_length(text: str) -> int:
+    """All of it, when it has as many digits as phone numbers have (E.164) and is no date."""
+    digits = "".join(filter(str.isdigit, text))
+    is_one = 7 <= len(digits) <= 15 and len(set(digits)) > 1 and not _DATE.match(text)
+    return len(text) if is_one else 0
 
 
-def _is_phone(text: str) -> bool:
-    """Seven to fifteen digits (E.164), and written like a phone number, not like any number."""
-    digits = _digits(text)
-    if not 7 <= len(digits) <= 15 or re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-        return False
-    return text.startswith(("+", "(", "00")) or len(re.findall(r"\d+", text)) > 2
-
-
-def _is_ip(text: str) -> bool:
+def _ip_length(text: str) -> int:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return 0
+    return len(text) if any(map(str.isdigit, text)) else 0
 
+
+_DATE = re.compile(
+    r"\d{1,2}([./-])\d{1,2}\1(?:19|20)\d{2}\b|(?:19|20)\d{2}([./-])\d{1,2}\2\d{1,2}\b"
+)
+#: Ways to write a phone number: international; area in brackets; trunk zero; North American; any,
+#: after a word that announces one.
+_PHONE = re.compile(
+    r"""
+    (?<![\w.+]) (?:\+|00) [ ]? \(?\d (?:[ ./()-]{0,3}\d){7,14} (?![ -]?\d)
+    | (?<![\w)]) \(0?\d{1,4}\) [ ./-]{0,2} \d (?:[ ./-]?\d){4,11} (?![ -]?\d)
+    | (?<![\w.,:/-]) 0\d{1,5} (?:[ ]?(?:[./-][ ]?)?\d){7,11} (?![ -]?\d)
+    | (?<![\w.-]) (?:1[ .-])? [2-9]\d{2}[ .-][2-9]\d{2}[ .-]\d{4} (?![\w-]|\.\d)
+    | \b(?:(?:tele)?phone|mobile|telefon|tel|cell|fax|whatsapp|sms|call|ring|handy)\b [^\d\n]{0,12}
+      (?P<value>\d (?:[ ./()-]{0,2}\d){6,14}) (?!\d)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+#: Characters of an IBAN by country (SWIFT IBAN registry).
+IBAN_LENGTHS: Final[Mapping[str, int]] = {
+    code: length
+    for length, codes in {
+        15: "NO",
+        16: "BE",
+        18: "DK FI FO GL NL SD",
+        19: "MK SI",
+        20: "AT BA EE KZ LT LU MN XK",
+        21: "CH HR LI LV",
+        22: "BG BH CR DE GB GE IE ME RS VA",
+        23: "AE GI IL IQ OM SO TL",
+        24: "AD CZ ES MD PK RO SA SE SK TN VG",
+        25: "LY PT ST",
+        26: "IS TR",
+        27: "BI DJ FR GR IT MC MR SM",
+        28: "AL AZ BY CY DO GT HU LB NI PL SV",
+        29: "BR EG PS QA UA",
+        30: "JO KW MU YE",
+        31: "MT SC",
+        32: "LC",
+        33: "RU",
+    }.items()
+    for code in codes.split()
+}
 
 KINDS: Final[Mapping[str, _Kind]] = {
     "email": _Kind(
         name="email",
-        pattern=re.compile(r"[\w.+%'-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b"),
+        pattern=re.compile(
+            r"(?<![\w.+%'-])[\w.+%'-]+@(?:[\w-]{1,63}\.){1,8}(?:[^\W\d_]{2,24}\b|xn--[\w-]{2,59})"
+        ),
     ),
     "iban": _Kind(
         name="iban",
-        pattern=re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}\b"),
-        is_real=_is_iban,
+        pattern=re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}"),
+        length_of=_iban_length,
     ),
     "card": _Kind(
         name="card",
-        pattern=re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d])"),
-        is_real=_is_card,
+        pattern=re.compile(r"(?<![\d.])[2-6](?:[ -]?\d){12,40}"),
+        length_of=_card_length,
     ),
     "ip": _Kind(
         name="ip",
         pattern=re.compile(
-            r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:])"
+            r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)"
+            r"|(?<![\w.:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])"
         ),
-        is_real=_is_ip,
+        length_of=_ip_length,
     ),
-    "phone": _Kind(
-        name="phone",
-        pattern=re.compile(r"(?<![\w.])(?:\+|00)?\(?\d(?:[ ./()-]{0,2}\d){6,14}(?!\w)"),
-        is_real=_is_phone,
-    ),
+    "phone": _Kind(name="phone", pattern=_PHONE, length_of=_phone_length),
 }
