@@ -100,12 +100,14 @@ class Body:
             self._dialect.document(_document(self._document))
 
     def _sniff(self, chunk: bytes) -> bytes:
-        chunk = (self._document + chunk).lstrip(b"\xef\xbb\xbf \t\r\n")
+        """Tell events from a document by the first characters; hold bytes that tell nothing yet."""
+        head = (self._document + chunk).lstrip(b"\xef\xbb\xbf \t\r\n")
         self._document = b""
-        if not chunk:
-            return chunk
-        self.is_stream = chunk.startswith(_SSE_STARTS)
-        return chunk
+        if any(start.startswith(head) for start in _SSE_STARTS):
+            self._document = head
+            return b""
+        self.is_stream = head.startswith(_SSE_STARTS)
+        return head
 
     def _events(self, events: list[tuple[bytes, bytes]]) -> None:
         dialect = self._dialect
