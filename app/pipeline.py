@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
-from app.alerting.compose import Outcome, compose_alerts
+from app.alerting.compose import Messages, Outcome, compose_alerts
 from app.calls.caller import Caller
 from app.decision.adaptive import drop_candidates
 from app.decision.decide import WeekOfEvidence, decide
@@ -74,6 +74,7 @@ class RunTools:
         owner: Who holds the Run's lease and shards.
         next_slot: The slot after this Run, for the messages.
         on_progress: Told after every shard.
+        is_told: False when the Run shall send no message.
     """
 
     plan: Plan
@@ -92,6 +93,7 @@ class RunTools:
     clean_body: Callable[[str], str]
     next_slot: Slot | None = None
     on_progress: Callable[[Progress], None] = field(default=lambda _progress: None)
+    is_told: bool = True
 
 
 async def execute(run: Run, tools: RunTools) -> JsonObject:
@@ -338,8 +340,7 @@ async def conclude(
         next_slot=tools.next_slot,
         incomplete=why,
     )
-    known = {alert.key: alert for alert in await tools.alerts.open_alerts(plan.name)}
-    messages = compose_alerts(outcome, known, now=finished_at)
+    messages = await _messages(outcome, tools, finished_at)
     figures = RunFigures(
         run=run,
         status=status,
@@ -377,6 +378,14 @@ async def conclude(
     return told
 
 
+async def _messages(outcome: Outcome, tools: RunTools, now: datetime) -> Messages:
+    """What the Run has to say; nothing when it was asked to keep quiet."""
+    if not tools.is_told:
+        return Messages()
+    known = {alert.key: alert for alert in await tools.alerts.open_alerts(tools.plan.name)}
+    return compose_alerts(outcome, known, now=now)
+
+
 async def fail(run: Run, tools: RunTools, error: Exception) -> JsonObject:
     """End a Run that cannot go on: stored as failed, told once with what to mend."""
     finished_at = tools.clock.now()
@@ -387,8 +396,7 @@ async def fail(run: Run, tools: RunTools, error: Exception) -> JsonObject:
         incomplete=str(error),
         next_slot=tools.next_slot,
     )
-    known = {alert.key: alert for alert in await tools.alerts.open_alerts(tools.plan.name)}
-    messages = compose_alerts(outcome, known, now=finished_at)
+    messages = await _messages(outcome, tools, finished_at)
     spend = await tools.runs.spend(run.run_id)
     told = document(
         RunFigures(

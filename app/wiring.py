@@ -241,12 +241,14 @@ class RunOptions:
 
     Attributes:
         stop: Set to stop: no new call, those in flight settle.
+        is_told: False when the Run shall send no message.
     """
 
     owner: str
     stop: asyncio.Event
     next_slot: Slot | None = None
     on_progress: Callable[[Progress], None] = field(default=lambda _progress: None)
+    is_told: bool = True
 
 
 @asynccontextmanager
@@ -305,6 +307,7 @@ async def run_tools(
             clean_body=redactor.text,
             next_slot=options.next_slot,
             on_progress=options.on_progress,
+            is_told=options.is_told,
         )
 
 
