@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -232,6 +233,11 @@ class Slack:
         entry["ts"] = f"{1_700_000_000 + self._count}.{self._count:06d}"
         self._messages.append(entry)
         return entry
+
+
+def slack_app(slack: Slack) -> Starlette:
+    """The ASGI application of a Slack-compatible server."""
+    return Starlette(routes=slack_routes(slack))
 
 
 def slack_routes(slack: Slack) -> list[Route]:
