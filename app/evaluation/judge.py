@@ -197,18 +197,16 @@ class Judge:
     ) -> Verdicts:
         """Ask all judges at once; one that its endpoint refuses drops out, the others go on."""
         models = self._asked(judges)
+        refusals: list[GatewayRefused] = []
 
-        async def ask(model: ModelSpec) -> Score | Unscored | GatewayRefused:
+        async def ask(model: ModelSpec) -> Score | Unscored:
             try:
                 return read(await gathered(self._calls.answer(one, model) for one in judgements))
             except GatewayRefused as refusal:
-                return refusal
+                refusals.append(refusal)
+                return _DROPPED_OUT
 
         said = await gathered(ask(model) for model in models)
-        refusals = [one for one in said if isinstance(one, GatewayRefused)]
         if refusals and len(refusals) == len(self.models):
             raise refusals[0]
-        return {
-            model.name: _DROPPED_OUT if isinstance(one, GatewayRefused) else one
-            for model, one in zip(models, said, strict=True)
-        }
+        return {model.name: one for model, one in zip(models, said, strict=True)}
