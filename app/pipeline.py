@@ -16,6 +16,7 @@ from app.alerting.compose import Messages, Outcome, compose_alerts
 from app.calls.caller import Caller
 from app.decision.adaptive import drop_candidates
 from app.decision.decide import WeekOfEvidence, decide
+from app.decision.epochs import PricePair, repriced, stale_weeks
 from app.domain.attempts import Purpose, ShardRef
 from app.domain.cases import Case, Sample, Window
 from app.domain.errors import (
@@ -41,14 +42,16 @@ from app.ports import (
     LogSource,
     RunResults,
     RunStore,
+    StoredEvidence,
 )
 from app.replay.cases import Pace, ReplayOrder, replay_case
 from app.replay.shards import cut_shards, shards_at_once, work_in_process
 from app.sampling.anchors import choose_anchors, is_new_month
 from app.sampling.draw import DrawRequest, draw_sample
 from app.sampling.identity import case_id_of
+from app.stats.critical_values import WINDOWS
 from app.summary.document import RunFigures, document
-from app.summary.pairs import compare
+from app.summary.pairs import compare, merge_runs
 from app.summary.summaries import summarise
 
 LEASE_S = 60.0
@@ -448,6 +451,7 @@ async def _week_of_evidence(
         if candidate.name in names
     }
     counts = run.trigger.counts
+    history = await tools.runs.evidence(plan.name, since_week="") if counts else ()
     return WeekOfEvidence(
         plan=plan,
         week=run.slot.iso_week,
@@ -456,7 +460,8 @@ async def _week_of_evidence(
         pairs=pairs,
         prices=tools.prices,
         evaluator_versions=tools.evaluator_versions,
-        history=await tools.runs.evidence(plan.name, since_week="") if counts else (),
+        history=history,
+        repriced=await _repriced(history, run, tools),
         states=await tools.runs.states(plan.name) if counts else (),
         judge=judge,
         requests_per_month=sample.requests_per_month if sample else None,
@@ -467,6 +472,30 @@ async def _week_of_evidence(
             compare(results, primary=second, candidate=first).evidence
         ),
     )
+
+
+async def _repriced(
+    history: Sequence[StoredEvidence], run: Run, tools: RunTools
+) -> Sequence[StoredEvidence]:
+    """Stored weeks charged at today's prices, so that a change of price counts at once."""
+    fresh: list[StoredEvidence] = []
+    results: dict[str, Sequence[CaseResult]] = {}
+    recent = [row for row in history if row.week in _last_weeks(history, run.slot.iso_week)]
+    for row in stale_weeks(recent, tools.prices):
+        for run_id in row.run_ids:
+            if run_id not in results:
+                results[run_id] = await tools.runs.repriced_results(run_id, tools.prices)
+        week = merge_runs([results[run_id] for run_id in row.run_ids])
+        pairs = compare(week, primary=row.primary, candidate=row.candidate)
+        today = PricePair(primary=tools.prices[row.primary], candidate=tools.prices[row.candidate])
+        fresh.append(repriced(row, pairs, today))
+    return fresh
+
+
+def _last_weeks(history: Sequence[StoredEvidence], week: str) -> frozenset[str]:
+    """The weeks that a window can still reach."""
+    weeks = sorted({row.week for row in history if row.week <= week})
+    return frozenset(weeks[-max(WINDOWS) :])
 
 
 def _adaptive(

@@ -354,6 +354,11 @@ class RunStore(Protocol):
     async def results(self, run_id: str) -> Sequence[CaseResult]:
         """What every model did on every Case, recomputed from `attempts` and `scores`."""
 
+    async def repriced_results(
+        self, run_id: str, prices: Mapping[str, Price]
+    ) -> Sequence[CaseResult]:
+        """As `results`, with the stored usage of every Attempt charged at these prices."""
+
     async def scores(self, run_id: str) -> Sequence[ScoreRecord]:
         """Every score of the Run, canaries included (their model_name is `canary`)."""
 

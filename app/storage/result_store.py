@@ -1,7 +1,7 @@
 """What a Run found: recomputed from its rows, and committed at its end in one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.attempts import FailureClass
 from app.domain.json_values import JsonObject
+from app.domain.prices import Price, Usage
 from app.domain.results import (
     ALL,
     CandidateState,
@@ -82,6 +83,22 @@ class PostgresResults(PostgresRuns):
             _case_result(call, scores.get((call.case_id, call.model_name), []))
             for call in calls
             if call.is_ended or call.is_shard_done
+        ]
+
+    async def repriced_results(
+        self, run_id: str, prices: Mapping[str, Price]
+    ) -> Sequence[CaseResult]:
+        """As `results`, with the stored usage of every Attempt charged at these prices."""
+        results = await self.results(run_id)
+        async with self._database.transaction() as connection:
+            attempts = (await connection.execute(_USAGE, {"run_id": run_id})).all()
+        spend: dict[tuple[str, str], Decimal] = {}
+        for attempt in attempts:
+            key = (attempt.case_id, attempt.model_name)
+            spend[key] = spend.get(key, Decimal(0)) + _charged(attempt, prices)
+        return [
+            replace(row, spend_usd=spend.get((row.case_id, row.model_name), row.spend_usd))
+            for row in results
         ]
 
     async def scored(self, shard: Shard) -> Sequence[ScoreRecord]:
@@ -160,6 +177,31 @@ class PostgresResults(PostgresRuns):
                     lease_until=None,
                 )
             )
+
+
+#: What every replay Attempt of a Run consumed.
+_USAGE = text("""
+    SELECT case_id::text AS case_id, model_name, cost_usd, input_tokens, output_tokens,
+      cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens
+    FROM switchwise.attempts
+    WHERE run_id = :run_id AND purpose = 'replay'
+""")
+
+
+def _charged(attempt: Row[Any], prices: Mapping[str, Price]) -> Decimal:
+    """The Attempt's cost at these prices; what was never counted stays as it was."""
+    price = prices.get(attempt.model_name)
+    if price is None or attempt.input_tokens is None or attempt.cost_usd is None:
+        return Decimal(attempt.cost_usd or 0)
+    return price.cost(
+        Usage(
+            input_tokens=attempt.input_tokens,
+            output_tokens=attempt.output_tokens,
+            cache_read_tokens=attempt.cache_read_tokens,
+            cache_write_5m_tokens=attempt.cache_write_5m_tokens,
+            cache_write_1h_tokens=attempt.cache_write_1h_tokens,
+        )
+    )
 
 
 # --- rows read ----------------------------------------------------------------------------------
