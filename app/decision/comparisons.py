@@ -39,7 +39,7 @@ class Setting:
     """What surrounds a look and is told with it.
 
     Attributes:
-        segments: Per measured week of the look, oldest first, the Evidence of each segment.
+        segments: For each week of the look, the Evidence of each segment; empty without any.
         requests_per_month: The logged volume scaled to 30 days, None when unknown.
         judging_usd_per_pair: What judging both replies to one Case costs.
         epoch: Digest of the epoch.
@@ -99,16 +99,17 @@ def comparison_of(
 
 def success_difference(pairs: Evidence, *, confidence: float = CONFIDENCE) -> Estimate:
     """Return the difference of success rates with Bonett and Price's adjusted Wald interval."""
-    total = pairs.success_n + 2.0
-    lost, won = (pairs.n10 + 1.0) / total, (pairs.n01 + 1.0) / total
+    n, n10, n01 = pairs.success_counts
+    total = n + 2.0
+    lost, won = (n10 + 1.0) / total, (n01 + 1.0) / total
     half = normal_quantile(confidence) * sqrt((lost + won - (won - lost) ** 2) / total)
-    point = (pairs.n01 - pairs.n10) / pairs.success_n
+    point = (n01 - n10) / n
     return Estimate(
         point=point,
         low=min(max(won - lost - half, -1.0), point),
         high=max(min(won - lost + half, 1.0), point),
         confidence=confidence,
-        n=max(1, round(pairs.success_n)),
+        n=max(1, round(n)),
     )
 
 
@@ -164,7 +165,7 @@ def _segment(
 
 def _segments(look: Look, setting: Setting) -> tuple[SegmentComparison, ...]:
     """Compare segments on the verdict's window."""
-    if look.result is None or not look.result.windows:
+    if look.result is None or not look.result.windows or not setting.segments:
         return ()
     measured = [
         segments

@@ -248,9 +248,10 @@ def _ratio(result: ScanResult) -> str:
 def _discordant(result: ScanResult) -> str:
     if result.longest is None:
         return "no pairs"
+    n, n10, n01 = result.longest.success_counts
     return (
-        f"only the primary succeeded on {result.longest.n10:.0f} and only the candidate on "
-        f"{result.longest.n01:.0f} of {result.longest.success_n:.0f} pairs"
+        f"only the primary succeeded on {n10:.0f} and only the candidate on "
+        f"{n01:.0f} of {n:.0f} independent pairs"
     )
 
 

@@ -1,0 +1,194 @@
+"""What moved: traffic, primary, judge or price, each from weeks made for it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.decision.drift import (
+    AnchorResult,
+    CanaryResult,
+    FreshLevel,
+    PriceShift,
+    WeekOfDrift,
+    drift_report,
+    fresh_level,
+    fresh_level_of_evidence,
+    week_number,
+)
+from app.domain.prices import Usage
+from app.domain.results import DriftReport, Segment
+from app.ports import StoredEvidence
+from app.stats.evidence import pair_evidence
+from tests.fakes.case_results import case_result
+from tests.fakes.small_plans import price
+
+
+def weeks(
+    *, traffic: float = 0.0, primary: float = 0.0, judge: float = 0.0, seed: int = 1
+) -> list[WeekOfDrift]:
+    """Ten weeks of 20 anchors from the first; something changes in the last two.
+
+    Anchors of route `extract` carry one and a half times the primary's change.
+    """
+    rng = np.random.default_rng(seed)
+    stored = rng.uniform(0.6, 0.9, 20)
+    routes = ["extract" if i % 2 else "chat" for i in range(20)]
+    share = np.array([1.5 if route == "extract" else 0.5 for route in routes])
+    told = []
+    for number in range(10):
+        moved = float(number >= 8)
+        noise = 0.05 * rng.normal(size=(2, 20))
+        told.append(
+            WeekOfDrift(
+                week=f"2026-W{number + 1:02d}",
+                fresh=FreshLevel(
+                    mean=0.75 + moved * (traffic + primary + judge) + float(0.01 * rng.normal()),
+                    variance=0.0002,
+                ),
+                anchors=[
+                    AnchorResult(
+                        anchor=f"anchor-{i}",
+                        origin_week="2026-W01",
+                        reply_now=float(
+                            stored[i] + moved * (primary * share[i] + judge) + noise[0, i]
+                        ),
+                        stored_now=float(stored[i] + moved * judge + noise[1, i]),
+                        stored_then=float(stored[i]),
+                        segments={"route": routes[i]},
+                    )
+                    for i in range(20)
+                ]
+                if number
+                else [],
+                canaries=[
+                    CanaryResult(canary=f"canary-{i}", now=0.8 + moved * judge, then=0.8)
+                    for i in range(6)
+                ],
+            )
+        )
+    return told
+
+
+def report(*, traffic: float = 0.0, primary: float = 0.0, judge: float = 0.0) -> DriftReport:
+    return drift_report(weeks(traffic=traffic, primary=primary, judge=judge), primary="prod")
+
+
+def test_quiet_weeks_name_no_cause() -> None:
+    found = report()
+
+    assert found.causes == ()
+    assert not found.regressed
+    assert found.sentences == ()
+
+
+def test_a_degraded_primary_is_called_by_its_name_and_place() -> None:
+    found = report(primary=-0.2)
+
+    assert found.causes == ("primary",)
+    assert found.regressed
+    assert found.primary is not None
+    assert found.primary.point == pytest.approx(-0.2, abs=0.04)
+    assert found.worst_segment == Segment(name="route", value="extract")
+    assert found.sentences[0].startswith("prod got worse on its anchor prompts: −0.2")
+    assert "The fall is largest in route=extract: −0.3" in found.sentences[1]
+
+
+def test_harder_traffic_is_not_blamed_on_the_primary() -> None:
+    found = report(traffic=-0.15)
+
+    assert found.causes == ("traffic",)
+    assert not found.regressed
+    assert found.traffic is not None
+    assert found.traffic.point == pytest.approx(-0.15, abs=0.05)
+
+
+def test_a_harsher_judge_is_not_blamed_on_the_primary() -> None:
+    found = report(judge=-0.2)
+
+    assert found.causes == ("judge",)
+    assert not found.regressed
+    assert found.judge is not None
+    assert found.judge.point == pytest.approx(-0.2, abs=0.04)
+
+
+def test_a_dearer_primary_is_a_price_and_nothing_else() -> None:
+    shift = PriceShift(
+        usages=[Usage(input_tokens=100 * i, output_tokens=200 + i) for i in range(1, 30)],
+        now=price("4.5", "22.5"),
+        then=price("3", "15"),
+    )
+
+    found = drift_report(weeks(), primary="prod", price=shift)
+
+    assert found.causes == ("price",)
+    assert found.price is not None
+    assert found.price.point == pytest.approx(0.5)
+    assert found.sentences == ("prod costs +50.0 % at equal usage: its price changed.",)
+
+
+def test_an_unchanged_price_moves_nothing() -> None:
+    same = PriceShift(
+        usages=[Usage(input_tokens=100 * i, output_tokens=200) for i in range(1, 30)],
+        now=price(),
+        then=price(source="list"),
+    )
+
+    found = drift_report(weeks(), primary="prod", price=same)
+
+    assert found.causes == ()
+    assert found.price is not None
+    assert found.price.point == pytest.approx(0.0, abs=1e-12)
+
+
+def test_without_anchors_nothing_is_claimed() -> None:
+    bare = [replace(week, anchors=[], canaries=[]) for week in weeks(primary=-0.2)]
+
+    found = drift_report(bare, primary="prod")
+
+    assert (found.traffic, found.primary, found.judge) == (None, None, None)
+    assert found.causes == ()
+
+
+def test_without_any_week_nothing_is_claimed() -> None:
+    assert drift_report([], primary="prod") == DriftReport()
+
+
+def test_the_fresh_level_is_the_weighted_mean_and_its_variance() -> None:
+    scores = np.random.default_rng(1).uniform(0.2, 0.9, 50)
+    rows = [case_result("p", i, float(score)) for i, score in enumerate(scores)]
+    rows += [case_result("p", 99, 0.0, is_anchor=True), case_result("other", 1, 0.0)]
+
+    level = fresh_level(rows, "p")
+
+    assert level is not None
+    assert level.mean == pytest.approx(scores.mean())
+    assert level.variance == pytest.approx(scores.var(ddof=1) / 50, rel=1e-6)
+
+
+def test_a_stored_week_tells_the_level_of_its_fullest_candidate() -> None:
+    def row(candidate: str, n: int) -> StoredEvidence:
+        q = np.linspace(0.5, 0.9, n)
+        return StoredEvidence(
+            plan_name="s",
+            primary="p",
+            candidate=candidate,
+            week="2026-W01",
+            epoch="e",
+            identity={},
+            run_ids=("r",),
+            evidence=pair_evidence(q, q, q, q),
+            primary_price={},
+            candidate_price={},
+        )
+
+    level = fresh_level_of_evidence([row("a", 20), row("b", 100)])
+
+    assert level is not None
+    q = np.linspace(0.5, 0.9, 100)
+    assert level.mean == pytest.approx(q.mean())
+    assert level.variance == pytest.approx(q.var(ddof=1) / 100)
+
+
+def test_weeks_are_numbered_without_a_gap_at_new_year() -> None:
+    assert week_number("2027-W01") == week_number("2026-W53") + 1
