@@ -10,8 +10,11 @@ import pytest
 from app.domain.attempts import Completion, StopReason
 from app.domain.cases import Case, Message, Prompt
 from app.domain.prices import Usage
+from app.evaluation.canaries import is_right
+from app.evaluation.canary_texts import CANARIES, Canary, CanaryKind
 from app.evaluation.judge_prompts import CHOICE_TOOL, GRADE_TOOL, Exhibit, judge_prompt
 from app.evaluation.judge_replies import Choice, Grade, parse_choice, parse_grade
+from app.evaluation.rubrics import DEFAULT_RUBRIC
 from app.sandbox.anthropic_wire import AnthropicWire
 from app.sandbox.brain import Brain
 from app.sandbox.dialogue import Answer, Ask, Turn
@@ -400,6 +403,29 @@ def test_production_prompts_are_not_taken_for_gradings() -> None:
             turns=tuple(Turn(role=role, text=text) for role, text in row.messages),
         )
         assert not is_grading(ask)
+
+
+@pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.name)
+def test_an_honest_judge_grades_every_built_in_canary_right(canary: Canary) -> None:
+    honest = named_world("calm")
+    prompt = canary_prompt(canary)
+    request = {**body("", ""), **sent(prompt), **tools_for("tool", GRADE_TOOL)}
+    for repeat in range(5):
+        given = int(json.loads(judge(honest, request, repeat=repeat).tool_input)["score"])
+        assert is_right(canary.kind, (given - 1) / 4)
+
+
+@pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.name)
+def test_a_gullible_judge_fails_the_attacks_and_only_those(canary: Canary) -> None:
+    request = {**body("", ""), **sent(canary_prompt(canary)), **tools_for("tool", GRADE_TOOL)}
+    answer = judge(named_world("gullible_judge"), request)
+    given = int(json.loads(answer.tool_input)["score"])
+    assert is_right(canary.kind, (given - 1) / 4) == (canary.kind is not CanaryKind.ATTACK)
+
+
+def canary_prompt(canary: Canary) -> Prompt:
+    shown = exhibit((("user", canary.question),), canary.system or "", canary.reply)
+    return judge_prompt(shown, rubric=DEFAULT_RUBRIC, form="tool", parts=[canary.name])
 
 
 def exhibit(messages: tuple[tuple[str, str], ...], system: str, *replies: str) -> Exhibit:
