@@ -87,13 +87,14 @@ class Moments:
     def independent_n(self) -> float:
         """Return the pairs' worth in independent ones, from one a conversation up to `n_eff`.
 
-        Pairs are divided by the design effect seen in the quality difference. Where nothing varies
-        none can be seen, and every conversation counts once.
+        Pairs are divided by the design effect seen in the quality difference. As rare losses may
+        hide that they come by whole conversations, one such conversation lost outright is added
+        to what was seen. Without conversations this is `n_eff` exactly.
         """
-        most = max(1.0, self.n_eff / self.clusters)
-        if self.loose_variance <= NO_VARIANCE:
-            return self.n_eff / most
-        return self.n_eff / min(max(self.difference_variance / self.loose_variance, 1.0), most)
+        turns = max(1.0, self.n_eff / self.clusters)
+        seen = self.difference_variance + (turns / self.n_eff) ** 2
+        if_independent = self.loose_variance + turns / self.n_eff**2
+        return self.n_eff / min(max(seen / if_independent, 1.0), turns)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that `from_json` turns back into equal Moments."""

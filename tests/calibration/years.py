@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import special
 
 from app.stats.critical_values import WINDOWS, critical_value
-from app.stats.evidence import NO_VARIANCE
 from app.stats.scan import RESOLVE_Z, SHORT_WEEKS, TestPolicy
 from app.stats.switch_tests import SUCCESS_Z, quality_z, success_z, value_ratio, value_z
 from tests.calibration.worlds import Batch, Floats, World
@@ -250,9 +249,9 @@ def _windowed(
 def _independent(total: Floats, clusters: Floats, cov: Floats, loose: Floats) -> Floats:
     """Return `Moments.independent_n` of every window."""
     variance = np.maximum(cov[..., 2, 2] + cov[..., 3, 3] - 2 * cov[..., 2, 3], 0.0)
-    most = np.maximum(total / clusters, 1.0)
-    seen = variance / np.where(loose > NO_VARIANCE, loose, 1.0)
-    return total / np.where(loose > NO_VARIANCE, np.clip(seen, 1.0, most), most)
+    turns = np.maximum(total / clusters, 1.0)
+    effect = (variance + (turns / total) ** 2) / (loose + turns / total**2)
+    return total / np.clip(effect, 1.0, turns)
 
 
 def _sliding(values: Floats, size: int) -> Floats:
