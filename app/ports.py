@@ -6,12 +6,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from app.domain.alerts import Alert, Delivery, OpenAlert, OutboxItem
+from app.domain.alerts import Alert, Delivery, OpenAlert, OutboxItem, StuckDelivery
 from app.domain.attempts import (
     AttemptOpening,
     AttemptOutcome,
     Completion,
     Failure,
+    Reply,
     SettledCalls,
     ShardRef,
 )
@@ -244,13 +245,24 @@ class StoredState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What a model replied to a Case when it first appeared, and what that was worth then."""
+
+    case_id: str
+    week: str
+    reply: Reply
+    quality: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResults:
     """Everything that is committed at the end of a Run, in one transaction.
 
     Attributes:
         document: The `report --json` object, kept immutable in `benchmark_results`.
         alerts: What goes to the outbox.
-        opened, closed: Changes of alert state that the alerts tell of.
+        drift_reading: What the week says about drift, for later weeks to compare with.
+        open_alerts: Changes of alert state that the alerts tell of.
     """
 
     run_id: str
@@ -266,6 +278,7 @@ class RunResults:
     document: JsonObject
     alerts: tuple[Alert, ...]
     open_alerts: tuple[OpenAlert, ...] = ()
+    drift_reading: JsonObject | None = None
     error_code: str | None = None
     error_message: str | None = None
 
@@ -320,6 +333,14 @@ class RunStore(Protocol):
 
     async def latest_run(self, plan_name: str, *, statuses: Sequence[RunStatus] = ()) -> Run | None:
         """The Plan's newest Run, optionally of these statuses."""
+
+    async def runs(
+        self, plan_name: str, *, statuses: Sequence[RunStatus] = (), limit: int = 100
+    ) -> Sequence[Run]:
+        """The Plan's Runs, newest first."""
+
+    async def plan_names(self) -> Sequence[str]:
+        """Every Plan that ever had a Run."""
 
     async def sample(self, run_id: str) -> Sample | None:
         """The Sample of a Run with its Cases and anchors, None before it was saved."""
@@ -380,6 +401,12 @@ class RunStore(Protocol):
     async def evidence(self, plan_name: str, *, since_week: str) -> Sequence[StoredEvidence]:
         """Stored candidate-weeks, oldest first."""
 
+    async def baselines(self, case_ids: Sequence[str], model_name: str) -> Mapping[str, Baseline]:
+        """What the model first replied to these Cases, where the reply is still kept."""
+
+    async def drift_readings(self, plan_name: str, *, limit: int) -> Sequence[JsonObject]:
+        """What the last complete Runs said about drift, oldest first."""
+
     async def states(self, plan_name: str) -> Sequence[StoredState]:
         """The latest state of every candidate."""
 
@@ -413,6 +440,9 @@ class AlertStore(Protocol):
         self, key: str, *, reason: str, until: datetime | None, now: datetime
     ) -> OpenAlert | None:
         """Acknowledge an open alert; None when there is no such open alert."""
+
+    async def failing(self, plan_name: str) -> Sequence[StuckDelivery]:
+        """Messages given up, and those that failed several times, oldest first."""
 
 
 # --- out ------------------------------------------------------------------------------------

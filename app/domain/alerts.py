@@ -105,3 +105,22 @@ class OutboxItem:
     tries: int
     created_at: datetime
     thread: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckDelivery:
+    """A message that does not get through, for `status`.
+
+    Attributes:
+        is_permanent: It was given up: an operator must mend something.
+        due_at: When it is tried next; meaningless when given up.
+    """
+
+    outbox_id: int
+    key: str
+    title: str
+    tries: int
+    error: str
+    is_permanent: bool
+    created_at: datetime
+    due_at: datetime

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +9,7 @@ from sqlalchemy import RowMapping, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.alerts import Alert, AlertKind, Delivery, OpenAlert, OutboxItem
+from app.domain.alerts import Alert, AlertKind, Delivery, OpenAlert, OutboxItem, StuckDelivery
 from app.storage.clean_text import clean_text
 from app.storage.documents import alert_from_json, plain
 from app.storage.engine import Database
@@ -23,25 +22,6 @@ _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 3600.0
 _TRIES_THAT_TELL = 3
 _LEASED_AT_ONCE = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StuckDelivery:
-    """A message that does not get through, for `status`.
-
-    Attributes:
-        is_permanent: It was given up: an operator must mend something.
-        due_at: When it is tried next; meaningless when given up.
-    """
-
-    outbox_id: int
-    key: str
-    title: str
-    tries: int
-    error: str
-    is_permanent: bool
-    created_at: datetime
-    due_at: datetime
 
 
 class PostgresAlerts:
