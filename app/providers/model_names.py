@@ -1,7 +1,7 @@
 """Whether a reply comes from the model that was asked for."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from app.domain.models import ModelSpec
@@ -11,9 +11,11 @@ from app.domain.models import ModelSpec
 REPORTED_MODEL: Final = "reported_model"
 
 _SEPARATORS = re.compile(r"[^a-z0-9]+")
-#: What may follow a name without making it another model: dates, revisions, channels. A short
-#: number is a version (`gpt-4-1`), not a date.
-_NEUTRAL = re.compile(r"( (\d{3,}( \d\d){0,2}|v\d+( \d+)?|preview|free|beta|exp|snapshot))*")
+#: A name, then what may follow it without making it another model: dates, revisions, channels. A
+#: short number is a version (`gpt-4-1`), not a date.
+_NAME = re.compile(
+    r"( .+?)((?: (?:\d{3,}(?: \d\d){0,2}|v\d+(?: \d+)?|preview|free|beta|exp|snapshot))*)"
+)
 _POINTERS = ("latest", "default")
 
 
@@ -21,8 +23,8 @@ def is_expected(model: ModelSpec, reported: object) -> bool:
     """Whether a reply that names its model so may count as the configured model's.
 
     Expected are the id that was sent, `price_as` and `params.reported_model` (`*`: any). A name is
-    accepted when it has the same words as an expected one, or when one is the other with a prefix
-    (a vendor, a region) and a suffix of dates, revisions or channel words: `gpt-4o` and
+    accepted when it has the same words as an expected one; either may have a prefix more (a vendor,
+    a region) and either a suffix more of dates, revisions or channel words: `gpt-4o` and
     `openai/gpt-4o-2024-08-06`, never `gpt-4o-mini`.
     """
     if reported == model.model:
@@ -37,16 +39,13 @@ def is_expected(model: ModelSpec, reported: object) -> bool:
 
 def is_same_model(requested: str, reported: str) -> bool:
     """Whether the two names mean one model, by the rule of `is_expected`."""
-    left, right = _words(requested), _words(reported)
-    if not left or not right:
+    left, right = _parts(requested), _parts(reported)
+    if left is None or right is None:
         return False
-    short, long = sorted((left, right), key=len)
-    for start in range(len(long) - len(short) + 1):
-        end = start + len(short)
-        suffix = "".join(f" {word}" for word in long[end:])
-        if long[start:end] == short and _NEUTRAL.fullmatch(suffix):
-            return True
-    return False
+    (name, suffix), (other_name, other_suffix) = left, right
+    return _either(str.endswith, name, other_name) and _either(
+        str.startswith, suffix + " ", other_suffix + " "
+    )
 
 
 def mismatch_message(model: ModelSpec, reported: object) -> str:
@@ -72,11 +71,17 @@ def _reported(model: ModelSpec) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
 
 
-def _words(name: str) -> tuple[str, ...]:
+def _parts(name: str) -> tuple[str, str] | None:
+    """The name proper and its suffix, each word after a space; None for a name without words."""
     words = [word for word in _SEPARATORS.split(name.lower()) if word]
     while words and words[-1] in _POINTERS:
         words.pop()
-    return tuple(words)
+    match = _NAME.fullmatch("".join(f" {word}" for word in words))
+    return None if match is None else (match[1], match[2])
+
+
+def _either(holds: Callable[[str, str], bool], one: str, other: str) -> bool:
+    return holds(one, other) or holds(other, one)
 
 
 def _shown(name: object) -> str:
