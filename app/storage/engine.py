@@ -1,41 +1,97 @@
-"""The engine: connections that give up in time, and errors in our own words."""
+"""The engine: connections that give up in time, and errors in our own words.
+
+Nothing here waits for ever. A server that closes a connection is noticed at once; one that is
+frozen is not, and asking it to cancel would wait for it again. So every wait for an answer has a
+deadline at which the socket is hung up, and the answer becomes an error.
+
+No start-up parameter and no prepared statement is used, and limits are set per transaction: a
+pooler such as PgBouncer may stand between.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from typing import Any
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+import psycopg
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.domain.errors import StorageUnavailable
 
-DEADLINE_S = 30.0
-CONNECT_OPTIONS: dict[str, int | str] = {
+ANSWER_WITHIN_S = 15.0
+STATEMENT_WITHIN_S = 12.0
+LOCK_WITHIN_S = 8.0
+_GREETING_WITHIN_S = 5.0
+_CONNECTED_WITHIN_S = 15.0
+_POOL_WITHIN_S = 8.0
+
+_CONNECT_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-    "options": "-c statement_timeout=25000 -c lock_timeout=15000",
+    "tcp_user_timeout": 15_000,
+    "prepare_threshold": None,
+}
+_LIMITS = text(
+    f"SELECT set_config('statement_timeout', '{STATEMENT_WITHIN_S:.0f}s', true),"
+    f" set_config('lock_timeout', '{LOCK_WITHIN_S:.0f}s', true)"
+)
+_DRIVER = re.compile(r"^postgres(ql)?(\+\w+)?://")
+_TIMER = "hang_up_timer"
+
+#: Trouble that passes without us: the server is away, full, read-only, busy, or was cut off.
+PASSING = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,
+    psycopg.errors.InsufficientPrivilege,
+    OSError,
+    TimeoutError,
+)
+_WORDS: dict[str, str] = {
+    "53100": "the disk of the results database is full: free space and work goes on",
+    "25006": "the results database accepts no writes: it is a standby or was made read-only",
+    "42501": "the results database refuses a right: grant it to the role of DATABASE_URL",
+    "57014": "the results database took too long",
+    "55P03": "the results database took too long: a lock is held",
+    "53300": "the results database has no connection left",
 }
 
 
 class Database:
-    """The results database: one pool, transactions with a client-side deadline.
+    """The results database: one pool, and transactions that end in time.
 
     Args:
         dsn: `postgresql://…`, psycopg 3 behind it.
+        pool_size: Connections kept; as many again may be opened for a moment.
+        answer_within_s: Seconds to wait for the answer to one statement.
     """
 
-    def __init__(self, dsn: str, *, pool_size: int = 4) -> None:
+    def __init__(
+        self, dsn: str, *, pool_size: int = 4, answer_within_s: float = ANSWER_WITHIN_S
+    ) -> None:
         self.dsn = dsn
+        self._answer_within_s = answer_within_s
         self._engine: AsyncEngine = create_async_engine(
-            dsn.replace("postgres://", "postgresql://", 1),
+            "postgresql+psycopg://",
+            async_creator=lambda: connected(dsn),
             pool_size=pool_size,
-            max_overflow=4,
-            pool_pre_ping=True,
-            connect_args=CONNECT_OPTIONS,
+            max_overflow=pool_size,
+            pool_timeout=_POOL_WITHIN_S,
+            use_native_hstore=False,
         )
+        engine = self._engine.sync_engine
+        event.listen(engine, "before_cursor_execute", self._asks)
+        event.listen(engine, "after_cursor_execute", self._answered)
+        event.listen(engine, "commit", self._ends)
+        event.listen(engine, "rollback", self._ends)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -44,18 +100,134 @@ class Database:
         Raises:
             StorageUnavailable: If the database cannot be reached or does not answer in time.
         """
-        try:
-            async with asyncio.timeout(DEADLINE_S), self._engine.begin() as connection:
+        with _in_our_words():
+            connection = await self._connected()
+            info = connection.info
+            try:
                 yield connection
-        except (OperationalError, InterfaceError, TimeoutError, OSError) as error:
-            raise StorageUnavailable(
-                f"the results database does not answer: {type(error).__name__}"
-            ) from error
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise StorageUnavailable("the results database cut the connection") from error
-            raise
+                await connection.commit()
+            finally:
+                await asyncio.shield(_give_back(connection, info))
 
     async def close(self) -> None:
         """Give back all connections."""
         await self._engine.dispose()
+
+    async def _connected(self) -> AsyncConnection:
+        """A connection that has just answered; one that went stale in the pool is replaced.
+
+        The first failure empties the pool, so that the second connection is a new one.
+        """
+        async with asyncio.timeout(_CONNECTED_WITHIN_S):
+            try:
+                return await self._greeted()
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+            return await self._greeted()
+
+    async def _greeted(self) -> AsyncConnection:
+        connection = await self._engine.connect()
+        info = connection.info
+        try:
+            await connection.execute(_LIMITS)
+        except BaseException:
+            with suppress(DBAPIError):
+                await asyncio.shield(_give_back(connection, info))
+            raise
+        return connection
+
+    # --- deadlines ------------------------------------------------------------------------------
+
+    def _asks(self, connection: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
+        is_greeting = statement == _LIMITS.text
+        _arm(connection, _GREETING_WITHIN_S if is_greeting else self._answer_within_s)
+
+    def _answered(self, connection: Connection, *_rest: Any) -> None:
+        _disarm(connection.info)
+
+    def _ends(self, connection: Connection) -> None:
+        if not connection.invalidated:
+            _arm(connection, self._answer_within_s)
+
+
+async def connected(dsn: str) -> psycopg.AsyncConnection[Any]:
+    """A new connection; give up after seconds, whoever is at the other end."""
+    return await psycopg.AsyncConnection.connect(
+        _DRIVER.sub("postgresql://", dsn), **_CONNECT_OPTIONS
+    )
+
+
+def hanging_up(
+    connection: psycopg.AsyncConnection[Any], *, after_s: float
+) -> AbstractContextManager[None]:
+    """Hang up if the block takes longer; whatever waits in it then fails at once."""
+
+    @contextmanager
+    def guarded() -> Iterator[None]:
+        timer = asyncio.get_running_loop().call_later(after_s, hang_up, connection)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    return guarded()
+
+
+def hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Shut the socket down under the connection: the one end of a wait that needs no server."""
+    with (
+        suppress(psycopg.Error, OSError),
+        socket.socket(fileno=os.dup(connection.pgconn.socket)) as line,
+    ):
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def unavailable(error: BaseException) -> StorageUnavailable:
+    """The error as StorageUnavailable, in words for operators and without addresses."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    known = _WORDS.get(getattr(cause, "sqlstate", None) or "")
+    words = known or f"the results database does not answer: {type(cause).__name__}"
+    refusal = StorageUnavailable(words)
+    refusal.__cause__ = error
+    return refusal
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Turn the driver's trouble into StorageUnavailable; bugs and refused rows stay what they are.
+
+    Raises:
+        StorageUnavailable: For trouble that passes.
+    """
+    try:
+        yield
+    except (PoolTimeout, *PASSING) as error:
+        raise unavailable(error) from error
+    except DBAPIError as error:
+        if error.connection_invalidated or isinstance(error.orig, PASSING):
+            raise unavailable(error) from error
+        raise
+
+
+async def _give_back(connection: AsyncConnection, info: dict[Any, Any]) -> None:
+    """Roll back what was not committed and return the connection to the pool."""
+    try:
+        await connection.close()
+    finally:
+        _disarm(info)
+
+
+def _arm(connection: Connection, within_s: float) -> None:
+    """Start the clock on what the server is asked."""
+    driver_connection: Any = connection.connection.driver_connection
+    _disarm(connection.info)
+    connection.info[_TIMER] = asyncio.get_running_loop().call_later(
+        within_s, hang_up, driver_connection
+    )
+
+
+def _disarm(info: dict[Any, Any]) -> None:
+    timer = info.pop(_TIMER, None)
+    if timer is not None:
+        timer.cancel()
