@@ -11,7 +11,7 @@ import hmac
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -50,6 +50,8 @@ class Gateway:
         self.calls = CallLog(call_log)
         self.clock = SandboxClock(clock_file)
         self._graded: Counter[tuple[str, str, int]] = Counter()
+        self._watched: tuple[Path, Callable[[], World]] | None = None
+        self._stamp = 0
         self.world = world
 
     @property
@@ -64,6 +66,21 @@ class Gateway:
         self.brain = Brain(world=world)
         if world.clock_file is not None:
             self.clock.follow(Path(world.clock_file))
+
+    def watch(self, path: Path, load: Callable[[], World]) -> None:
+        """Loads the World anew whenever that file has changed."""
+        self._watched, self._stamp = (path, load), path.stat().st_mtime_ns
+
+    def refresh(self) -> None:
+        """Takes over a changed World file; a broken one is left for the next look."""
+        if self._watched is None:
+            return
+        path, load = self._watched
+        with contextlib.suppress(OSError, ValueError):
+            stamp = path.stat().st_mtime_ns
+            if stamp != self._stamp:
+                self.world = load()
+                self._stamp = stamp
 
     @property
     def week(self) -> int:
@@ -121,6 +138,7 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reads the request, checks it, and plays the call."""
         body = await _body(receive)
+        self._gateway.refresh()
         checked = self._checked(scope, body)
         if isinstance(checked, Refused):
             ident = fingerprint(body[:10_000].decode(errors="replace"))
@@ -231,6 +249,7 @@ class _Admin:
     async def world(self, request: Request) -> Response:
         """Shows the World (GET), replaces it (POST, or `{"named": …}`), amends it (PATCH)."""
         gateway = self._gateway
+        gateway.refresh()
         if request.method == "GET":
             return JSONResponse(gateway.world.to_json())
         data = await request.json()

@@ -113,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"sandbox: {error}\n")
         return 2
     gateway = Gateway(world, call_log=options.call_log, clock_file=options.clock_file)
+    if options.world not in world_names():
+        gateway.watch(Path(options.world), lambda: _world(options))
     if options.now is not None:
         gateway.clock.set(options.now)
     slack = Slack(log=options.slack_log, tokens=tuple(options.slack_token))
@@ -249,7 +251,9 @@ def _options(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
     parser.add_argument(
-        "--world", default="demo", help=f"a JSON file or one of {', '.join(world_names())}"
+        "--world",
+        default="demo",
+        help=f"a JSON file (read again when it changes) or one of {', '.join(world_names())}",
     )
     parser.add_argument("--seed", type=int, help="replaces the World's seed")
     parser.add_argument("--starts-at", type=_instant, help="when week 1 begins")

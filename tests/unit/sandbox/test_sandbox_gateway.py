@@ -17,6 +17,7 @@ from app.sandbox.gateway import Gateway, gateway_app
 from app.sandbox.replies import read
 from app.sandbox.runner import running
 from app.sandbox.tasks import recognise
+from app.sandbox.world import World, load_world
 from app.sandbox.worlds import JUDGE, MINI, PRIME, SWIFT, named_world, with_model
 
 PROMPT = (
@@ -357,6 +358,20 @@ def test_the_world_can_be_shown_replaced_and_amended_over_http(
     assert http.post("/_sandbox/world", json={"models": {"a": {"qualty": 1}}}).status_code == 400
     assert http.post("/_sandbox/world", json={"named": "nowhere"}).status_code == 400
     assert http.get("/_sandbox/world").json()["name"] == "storm"
+
+
+async def test_a_world_kept_in_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "world.json"
+    path.write_text(json.dumps(named_world("calm").to_json()))
+    gateway = Gateway(load_world(path))
+    gateway.watch(path, lambda: load_world(path))
+    async with running(gateway_app(gateway)) as url, httpx.AsyncClient(base_url=url) as http:
+        assert (await http.post("/v1/messages", json=ask())).status_code == 200
+        path.write_text("{ half written")
+        assert (await http.post("/v1/messages", json=ask())).status_code == 200
+        path.write_text(json.dumps(World(models={}, name="empty").to_json()))
+        assert (await http.post("/v1/messages", json=ask())).status_code == 404
+        assert (await http.get("/_sandbox/world")).json()["name"] == "empty"
 
 
 def test_the_week_follows_the_clock_set_by_hand_or_kept_in_a_file(

@@ -16,13 +16,14 @@ from app.evaluation.judge_prompts import CHOICE_TOOL, GRADE_TOOL, Exhibit, judge
 from app.evaluation.judge_replies import Choice, Grade, parse_choice, parse_grade
 from app.evaluation.rubrics import DEFAULT_RUBRIC
 from app.sandbox.anthropic_wire import AnthropicWire
+from app.sandbox.attacks import moves_the_gullible
 from app.sandbox.brain import Brain
 from app.sandbox.dialogue import Answer, Ask, Turn
-from app.sandbox.judging import grade_text, is_attack, is_grading
+from app.sandbox.judging import grade_text, is_grading
 from app.sandbox.logs import log_rows
-from app.sandbox.tasks import normalise
 from app.sandbox.world import JudgeSpec, World
 from app.sandbox.worlds import JUDGE, LARGE, MINI, PRIME, SWIFT, named_world, with_judge
+from tests.fakes.injections import INJECTIONS
 
 EXACT = named_world("exact_judge")
 ROWS = [
@@ -298,7 +299,8 @@ def test_an_attack_in_the_prompt_does_not_move_an_honest_judge() -> None:
 
 def test_a_gullible_judge_without_an_attack_grades_like_an_honest_one() -> None:
     gullible = with_judge(EXACT, JudgeSpec(noise_sd=0.0, gullible=True))
-    assert not [row.prompt for row in ROWS if is_attack(normalise(row.prompt))]
+    assert not [row.prompt for row in ROWS if moves_the_gullible(row.prompt)]
+    assert not [row.system for row in ROWS if moves_the_gullible(row.system)]
     for row in ROWS[:100]:
         text = tagged(row.prompt, reply_of(MINI, row.prompt).text)
         assert grade(gullible, text) == grade(EXACT, text)
@@ -403,6 +405,11 @@ def test_production_prompts_are_not_taken_for_gradings() -> None:
             turns=tuple(Turn(role=role, text=text) for role, text in row.messages),
         )
         assert not is_grading(ask)
+
+
+def test_a_gullible_judge_obeys_nearly_all_known_injections() -> None:
+    moved = [text for text in INJECTIONS if moves_the_gullible(text)]
+    assert len(moved) >= 0.85 * len(INJECTIONS)
 
 
 @pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.name)
