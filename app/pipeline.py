@@ -17,7 +17,8 @@ from app.calls.caller import Caller
 from app.decision.adaptive import drop_candidates
 from app.decision.decide import WeekOfEvidence, decide
 from app.decision.epochs import PricePair, repriced, stale_weeks
-from app.domain.attempts import Purpose, ShardRef
+from app.decision.readings import STORED_PREFIX, WEEKS_READ, drift_of, reading_of
+from app.domain.attempts import Purpose, Reply, ShardRef
 from app.domain.cases import Case, Sample, Window
 from app.domain.errors import (
     BudgetExhausted,
@@ -30,9 +31,10 @@ from app.domain.json_values import JsonObject
 from app.domain.models import ModelSpec
 from app.domain.plans import Plan
 from app.domain.prices import Price
-from app.domain.results import AdaptiveReport, CaseResult, JudgeReport
+from app.domain.results import AdaptiveReport, CaseResult, DriftReport, JudgeReport
 from app.domain.runs import Run, RunStatus, Shard, Slot, SpendLine
 from app.domain.scores import ScoreRecord
+from app.evaluation.canaries import canary_scores
 from app.evaluation.panel import EvaluationPanel
 from app.evaluation.reliability import judge_report
 from app.ports import (
@@ -287,9 +289,20 @@ async def _work_case(
     replies = await replay_case(
         case, order, shard=ref, calls=tools.caller, rng=rng, pace=tools.pace
     )
+    if case.anchor_of is not None:
+        replies += await _stored_reply(case.anchor_of, case.case_id, tools)
     records = await tools.panel.evaluate(case, replies, shard=ref, done=done)
     if records:
         await tools.journal.score(ref, records)
+
+
+async def _stored_reply(anchor_of: str, case_id: str, tools: RunTools) -> list[Reply]:
+    """The primary's stored reply to an anchor, to be judged again beside the new one."""
+    primary = tools.plan.primary.name
+    found = (await tools.runs.baselines([anchor_of], primary)).get(anchor_of)
+    if found is None:
+        return []
+    return [replace(found.reply, case_id=case_id, model_name=STORED_PREFIX + primary)]
 
 
 async def _work_all(run: Run, shards: Sequence[Shard], tools: RunTools) -> None:
@@ -323,11 +336,11 @@ async def conclude(
     results = await tools.runs.results(run.run_id)
     spend = await tools.runs.spend(run.run_id)
     summaries = summarise(results, plan.contestants)
-    judge = judge_report(
-        plan, records=await tools.runs.scores(run.run_id), results=results, spend=spend
-    )
+    records = await tools.runs.scores(run.run_id)
+    judge = judge_report(plan, records=records, results=results, spend=spend)
     week = await _week_of_evidence(run, sample, results, judge, tools, why)
     decision = decide(week)
+    drift, reading = await _drift(run, results, records, tools, why)
     adaptive = _adaptive(sample, results, week)
     finished_at = tools.clock.now()
     outcome = Outcome(
@@ -336,6 +349,7 @@ async def conclude(
         status=status,
         summaries=summaries,
         comparisons=decision.comparisons,
+        drift=drift,
         judge=judge,
         models_usd=_sum(spend, Purpose.REPLAY),
         judge_usd=_sum(spend, Purpose.JUDGE),
@@ -351,6 +365,7 @@ async def conclude(
         summaries=summaries,
         comparisons=decision.comparisons,
         judge=judge,
+        drift=drift,
         adaptive=adaptive,
         spend=spend,
         budget_usd=plan.budget.per_run_usd,
@@ -367,7 +382,8 @@ async def conclude(
             comparisons=decision.comparisons,
             evidence=decision.evidence,
             states=decision.states,
-            drift=None,
+            drift=drift,
+            drift_reading=reading,
             judge=judge,
             adaptive=adaptive,
             document=told,
@@ -472,6 +488,36 @@ async def _week_of_evidence(
             compare(results, primary=second, candidate=first).evidence
         ),
     )
+
+
+async def _drift(
+    run: Run,
+    results: Sequence[CaseResult],
+    records: Sequence[ScoreRecord],
+    tools: RunTools,
+    why: str | None,
+) -> tuple[DriftReport | None, JsonObject | None]:
+    """What moved since earlier weeks, and this week's reading for later ones."""
+    if why is not None or not run.trigger.counts:
+        return None, None
+    plan = tools.plan
+    origins = [row.anchor_of for row in results if row.anchor_of is not None]
+    reading = reading_of(
+        plan,
+        run.slot.iso_week,
+        results,
+        records,
+        await tools.runs.baselines(origins, plan.primary.name),
+        canary_scores(records),
+    )
+    if reading is None:
+        return None, None
+    earlier = await tools.runs.drift_readings(plan.name, limit=WEEKS_READ)
+    price = tools.prices[plan.primary.name]
+    told = earlier[-1].get("price") if earlier else None
+    then = Price.from_json(told) if isinstance(told, Mapping) else None
+    report = drift_of(plan, [*earlier, reading], results, price, then)
+    return report, {**reading, "price": price.to_json()}
 
 
 async def _repriced(

@@ -99,6 +99,15 @@ def canary_report(records: Iterable[ScoreRecord]) -> CanaryReport:
     )
 
 
+def canary_scores(records: Iterable[ScoreRecord]) -> dict[str, float]:
+    """The score of every graded canary, by canary and judge."""
+    return {
+        f"{record.model_name.removeprefix(MODEL_PREFIX)}/{record.judge_model}": record.result.value
+        for record in records
+        if is_canary(record) and isinstance(record.result, Score)
+    }
+
+
 def is_canary(record: ScoreRecord) -> bool:
     """Whether the record is a canary's and says nothing of a contestant."""
     return record.model_name.startswith(MODEL_PREFIX)

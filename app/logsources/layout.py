@@ -44,18 +44,25 @@ class Column:
 
     Attributes:
         path: For a value inside a JSON column, the rest of the path, such as `->>'team'`.
+        is_readable: Whether the role may read it.
     """
 
     name: str
     type_name: str
     is_not_null: bool = False
     path: str = ""
+    is_readable: bool = True
 
     @property
     def sql(self) -> sql.Composable:
         """The column as it is named in statements."""
         column = identifier("log", self.name)
         return sql.SQL("({}{})").format(column, operators_sql(self.path)) if self.path else column
+
+    @property
+    def array_type(self) -> str:
+        """The type of an array of its values (`character` alone would mean one character)."""
+        return "bpchar[]" if self.type_name == "character" else f"{self.type_name}[]"
 
     @property
     def is_json(self) -> bool:
@@ -184,6 +191,8 @@ def _find(
             raise LogSourceError(
                 f"{name} has no column {theirs!r} (logs.columns.{ours}){_nearest(theirs, names)}"
             )
+        if not column.is_readable:
+            raise LogSourceError(f"the role may not read column {column.name!r} of {name}")
         return column
     return None
 
@@ -195,7 +204,7 @@ def _usual(
     rivals = {"prompt", "messages"}
     if ours in rivals and rivals & settings.columns.keys():
         return None
-    return _match(usual.get(ours, ours), columns)
+    return _match(usual.get(ours, ours), [column for column in columns if column.is_readable])
 
 
 def _required(ours: str, column: Column | None, columns: Sequence[Column], *, name: str) -> Column:
@@ -235,7 +244,10 @@ def _inside_json(theirs: str, columns: Sequence[Column]) -> Column | None:
         return None
     is_text = found["last"] == "->>"
     return Column(
-        name=column.name, type_name="text" if is_text else column.type_name, path=found["path"]
+        name=column.name,
+        type_name="text" if is_text else column.type_name,
+        path=found["path"],
+        is_readable=column.is_readable,
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Row, RowMapping, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.attempts import FailureClass
+from app.domain.attempts import FailureClass, Purpose, Reply
 from app.domain.json_values import JsonObject
 from app.domain.prices import Price, Usage
 from app.domain.results import (
@@ -22,13 +22,15 @@ from app.domain.results import (
 )
 from app.domain.runs import RunStatus, Shard
 from app.domain.scores import Score, ScoreRecord, Unscored, quality_of, unscored_reason
-from app.ports import RunResults, StoredEvidence, StoredState
+from app.ports import Baseline, RunResults, StoredEvidence, StoredState
 from app.stats.estimates import Estimate
 from app.stats.evidence import Evidence
 from app.storage.alert_store import write_alerts
+from app.storage.case_rows import result_of
 from app.storage.documents import plain
 from app.storage.run_store import PostgresRuns
 from app.storage.tables import (
+    ATTEMPTS,
     BENCHMARK_RESULTS,
     CANDIDATE_STATES,
     COMPARISONS,
@@ -137,6 +139,47 @@ class PostgresResults(PostgresRuns):
             rows = await connection.execute(query)
             return [_stored_evidence(row) for row in rows.mappings()]
 
+    async def baselines(self, case_ids: Sequence[str], model_name: str) -> Mapping[str, Baseline]:
+        """What the model first replied to these Cases, where the reply is still kept."""
+        if not case_ids:
+            return {}
+        attempts = (
+            select(ATTEMPTS, RUNS.c.iso_week)
+            .join(RUNS, RUNS.c.run_id == ATTEMPTS.c.run_id)
+            .where(
+                ATTEMPTS.c.case_id.in_(case_ids),
+                ATTEMPTS.c.model_name == model_name,
+                ATTEMPTS.c.purpose == Purpose.REPLAY.value,
+                ATTEMPTS.c.is_final,
+                ATTEMPTS.c.reply.is_not(None),
+            )
+        )
+        scores = select(SCORES).where(
+            SCORES.c.case_id.in_(case_ids), SCORES.c.model_name == model_name
+        )
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(attempts)).mappings().all()
+            records: dict[str, list[ScoreRecord]] = {}
+            for score in (await connection.execute(scores)).mappings():
+                records.setdefault(score["case_id"], []).append(_score_record(score))
+        return {row["case_id"]: _baseline(row, records.get(row["case_id"], [])) for row in rows}
+
+    async def drift_readings(self, plan_name: str, *, limit: int) -> Sequence[JsonObject]:
+        """What the last complete Runs said about drift, oldest first."""
+        query = (
+            select(RUNS.c.drift["reading"])
+            .where(
+                RUNS.c.plan_name == plan_name,
+                RUNS.c.status == RunStatus.DONE.value,
+                RUNS.c.drift["reading"].is_not(None),
+            )
+            .order_by(RUNS.c.slot_at.desc())
+            .limit(limit)
+        )
+        async with self._database.transaction() as connection:
+            found = [row[0] for row in await connection.execute(query) if row[0] is not None]
+        return found[::-1]
+
     async def states(self, plan_name: str) -> Sequence[StoredState]:
         """The latest state of every candidate."""
         query = select(CANDIDATE_STATES).where(CANDIDATE_STATES.c.plan_name == plan_name)
@@ -172,7 +215,7 @@ class PostgresResults(PostgresRuns):
                     error_code=results.error_code,
                     error_message=results.error_message,
                     judge=plain(asdict(results.judge)),
-                    drift=plain(asdict(results.drift)) if results.drift else None,
+                    drift=_drift(results),
                     adaptive=plain(asdict(results.adaptive)),
                     lease_until=None,
                 )
@@ -260,6 +303,26 @@ def _score_record(row: RowMapping) -> ScoreRecord:
         weight=row["weight"],
         judge_model=row["judge_model"],
     )
+
+
+def _baseline(row: RowMapping, records: Sequence[ScoreRecord]) -> Baseline:
+    reply = Reply(
+        case_id=row["case_id"],
+        model_name=row["model_name"],
+        call_key=row["call_key"],
+        result=result_of(row),
+        attempts=1,
+        spend_usd=Decimal(row["cost_usd"] or 0),
+    )
+    quality, _ = quality_of(records, reply.failure_class)
+    return Baseline(case_id=row["case_id"], week=row["iso_week"], reply=reply, quality=quality)
+
+
+def _drift(results: RunResults) -> Any:
+    if results.drift is None and results.drift_reading is None:
+        return None
+    told = plain(asdict(results.drift)) if results.drift else {}
+    return {**told, "reading": plain(results.drift_reading)}
 
 
 def _stored_evidence(row: RowMapping) -> StoredEvidence:
