@@ -378,7 +378,7 @@ def _quiet(outcome: Outcome, known: Mapping[str, OpenAlert]) -> Alert:
         news=News.DIGEST,
         run_id=outcome.run.run_id,
         title=title,
-        lead=_quiet_lead(outcome),
+        lead=_still_lead(still, outcome) if still else _quiet_lead(outcome),
         lines=tuple(candidate_line(comparison, plan) for comparison in outcome.comparisons),
         links=_links(outcome),
         context=_spend_words(outcome),
@@ -501,6 +501,16 @@ def _judge_words(judge: JudgeReport) -> tuple[str, ...]:
     if judge.canaries:
         return (f"judge graded {judge.canaries_right} of {judge.canaries} canaries right",)
     return ("judge canaries are off",) if judge.models else ()
+
+
+def _still_lead(still: Sequence[str], outcome: Outcome) -> str:
+    """What the latest figures say of those that are recommended already."""
+    said = [
+        _value_sentence(comparison, outcome.plan)
+        for comparison in outcome.comparisons
+        if comparison.candidate in still and comparison.verdict.kind is VerdictKind.SWITCH
+    ]
+    return " ".join(said) or "This Run does not change what was recommended."
 
 
 def _quiet_lead(outcome: Outcome) -> str:

@@ -142,7 +142,11 @@ def _mark(dsn: str) -> None:
 
 
 def _plan(url: str) -> Plan:
-    variables = {"SANDBOX_URL": url, "SANDBOX_KEY": _KEY}
+    variables = {
+        "SANDBOX_URL": url,
+        "SANDBOX_KEY": _KEY,
+        "SANDBOX_SLACK_TOKEN": "xoxb-sandbox",
+    }
     return load_plans(PLAN_FILE, variables)[0]
 
 
