@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from app.decision.adaptive import BlockEvidence, drop_reasons
 from app.decision.comparisons import Setting, comparison_of
 from app.decision.looks import Look, Rules, look_at, rules_of
 from app.decision.verdicts import verdict_of
@@ -146,6 +147,39 @@ class Decider:
             self._remember(name, look)
             looks[name] = look
         return ArrayDecision(primary=self._primary, rules=self._rules, looks=looks)
+
+    def drops(  # noqa: PLR0913 -- as `week`
+        self,
+        cost: ArrayLike,
+        quality: ArrayLike,
+        ok: ArrayLike,
+        cluster: Labels | None = None,
+        *,
+        blocks_done: int,
+        weights: ArrayLike | None = None,
+        strata: Labels | None = None,
+    ) -> dict[str, str]:
+        """Say which candidates need no further block this week, each with the reason.
+
+        Args:
+            cost: As in `week`, of the Cases of the blocks done so far; so are the other arrays.
+            quality: As in `week`.
+            ok: As in `week`.
+            cluster: As in `week`.
+            blocks_done: Blocks of 20 Cases that the remaining candidates were run on.
+            weights: As in `week`.
+            strata: As in `week`.
+        """
+        table = _Table.of(self._names, cost, quality, ok, None, None)
+        known = {
+            name: BlockEvidence(
+                so_far=table.evidence(name, self._primary, cluster, weights, strata)[0],
+                held=self._held[name],
+                state=self._states[name],
+            )
+            for name in self._candidates
+        }
+        return drop_reasons(known, self._rules, blocks_done=blocks_done)
 
     def new_epoch(self) -> None:
         """Forget all evidence and states: a model, judge, rubric or the policy has changed."""

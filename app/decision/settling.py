@@ -1,19 +1,20 @@
 """Settling: how many more prompts would decide an open verdict, and what they would cost."""
 
-from dataclasses import dataclass
-from math import ceil, log
+from dataclasses import dataclass, replace
+from math import ceil, inf, log
 
 from app.decision.looks import Look, Rules
 from app.decision.sentences import count
 from app.domain.results import VerdictKind
 from app.stats.critical_values import WINDOWS
-from app.stats.evidence import COST_C, COST_P
+from app.stats.evidence import COST_C, COST_P, Evidence, Moments
 from app.stats.intervals import normal_quantile
-from app.stats.planning import Spread, pairs_needed, spread_of_history
-from app.stats.scan import ScanResult
+from app.stats.planning import spread_of_history
+from app.stats.scan import ScanResult, block_z
+from app.stats.switch_tests import SUCCESS_Z, success_z
 
-MEDIAN = 0.5
-"""Chance of having decided by then: an even one, the median time."""
+_ROUNDING = 1e-9
+_HALVINGS = 30
 
 P95_RESPONSES = 100
 """Successful responses that support a 95th percentile."""
@@ -30,14 +31,12 @@ class Settling:
         prompts: More prompts needed, None when the longest window cannot hold enough.
         weeks: Weeks of this size that hold them.
         cost_usd: What replaying them on both models and judging them costs.
-        basis: Whether the spread comes from the plan's history or from the stated defaults.
     """
 
     towards: str
     prompts: int | None
     weeks: int | None
     cost_usd: float | None
-    basis: str
 
     @property
     def sentence(self) -> str:
@@ -47,10 +46,13 @@ class Settling:
                 f"At these figures {max(WINDOWS)} weeks of this size do not settle it: "
                 "raise sample.n or wait for a clearer difference."
             )
+        prompts = count(self.prompts, "more prompt")
+        price = f"{count(self.weeks, 'week')} of this size, about ${self.cost_usd:,.2f}"
+        if self.towards == "measured":
+            return f"{prompts[:1].upper()}{prompts[1:]} ({price}) would allow a verdict."
         return (
-            f"About {count(self.prompts, 'more prompt')} "
-            f"({count(self.weeks, 'week')} of this size, about ${self.cost_usd:,.2f}) would "
-            f"settle it, if the figures stay as they are."
+            f"About {prompts} ({price}) would settle it, if the figures stay as they are: "
+            f"towards {self.towards}."
         )
 
     def to_json(self) -> dict[str, object]:
@@ -60,7 +62,6 @@ class Settling:
             "prompts": self.prompts,
             "weeks": self.weeks,
             "cost_usd": None if self.cost_usd is None else f"{self.cost_usd:.6f}",
-            "basis": self.basis,
             "sentence": self.sentence,
         }
 
@@ -79,56 +80,99 @@ def settling(
     result = look.result
     if look.unmeasured is not None or result is None or result.longest is None:
         return None
-    held = result.longest.independent_pairs
-    spread = spread_of_history(look.weeks)
+    window, per_week = result.longest, look.weeks[-1].independent_pairs
+    most = max(WINDOWS) * per_week
     if kind is VerdictKind.UNMEASURED:
         towards, needed = "measured", float(rules.policy.min_pairs)
     elif kind in _OPEN:
-        towards, needed = _needed(result, rules, spread)
+        towards, needed = _needed(window, result, rules, most)
     else:
         return None
-    per_week = look.weeks[-1].independent_pairs
-    cost = result.longest.mean[COST_C] + result.longest.mean[COST_P] + judging_usd_per_pair
-    more = max(needed - held, per_week if kind in _OPEN else 1.0)
-    if needed > per_week * max(WINDOWS):
-        return Settling(
-            towards=towards, prompts=None, weeks=None, cost_usd=None, basis=spread.source
-        )
+    if needed > most:
+        return Settling(towards=towards, prompts=None, weeks=None, cost_usd=None)
+    least = per_week if kind in _OPEN else 1.0
+    prompts = ceil(max(needed - window.independent_pairs, least) - _ROUNDING)
+    cost = window.mean[COST_C] + window.mean[COST_P] + judging_usd_per_pair
     return Settling(
         towards=towards,
-        prompts=ceil(more),
-        weeks=max(1, ceil(more / per_week)),
-        cost_usd=ceil(more) * cost,
-        basis=spread.source,
+        prompts=prompts,
+        weeks=max(1, ceil(prompts / per_week - _ROUNDING)),
+        cost_usd=prompts * cost,
     )
 
 
-def _needed(result: ScanResult, rules: Rules, spread: Spread) -> tuple[str, float]:
-    """Return what the longest window's figures point to, and the pairs that would show it."""
-    window = result.windows[-1]
-    ways: list[tuple[float, str]] = []
-    if window.value_ratio is not None and window.value_ratio > 0:
-        needed = pairs_needed(
-            difference=window.difference,
-            ratio=window.value_ratio,
-            policy=rules.policy,
-            candidates=rules.candidates,
-            spread=spread,
-            power=MEDIAN,
-        )
-        if needed.pairs is not None:
-            return "switch", float(max(needed.pairs, _timed_pairs(result)))
-        above = log(window.value_ratio / rules.policy.bar)
-        if above > 0:
-            ways.append(((normal_quantile(0.95) * spread.value / above) ** 2, "keep"))
-    below = -rules.policy.quality_margin - window.difference
-    if below > 0:
-        ways.append(((normal_quantile(0.95) * spread.difference / below) ** 2, "worse"))
-    needed_pairs, towards = min(ways, default=(float("inf"), "switch"))
-    return towards, needed_pairs
+def _needed(window: Evidence, result: ScanResult, rules: Rules, most: float) -> tuple[str, float]:
+    """Return what the longest window's figures point to, and the pairs that would show it.
+
+    Infinite when no window of up to `most` pairs can.
+    """
+    last = result.windows[-1]
+    difference, ratio = last.difference, last.value_ratio
+    if ratio is not None and ratio < rules.policy.bar and difference > -rules.policy.quality_margin:
+        return "switch", _pairs_to_switch(window, rules, result.critical_value, most)
+    spread = spread_of_history([window])
+    ways = [(inf, "switch")]
+    if ratio is not None and ratio > rules.policy.bar:
+        gap = log(ratio / rules.policy.bar)
+        ways.append(((normal_quantile(0.95) * spread.value / gap) ** 2, "keep"))
+    if difference < -rules.policy.quality_margin:
+        gap = -rules.policy.quality_margin - difference
+        ways.append(((normal_quantile(0.95) * spread.difference / gap) ** 2, "worse"))
+    pairs, towards = min(ways)
+    return towards, pairs
 
 
-def _timed_pairs(result: ScanResult) -> int:
-    """Return the pairs that p95 latencies still need, 0 once the window supports them."""
-    is_supported = result.latency is not None and result.latency.is_supported
-    return 0 if is_supported else P95_RESPONSES
+def _pairs_to_switch(window: Evidence, rules: Rules, critical: float, most: float) -> float:
+    """Return the pairs at which this window, grown as it is, would pass every test of a switch."""
+    held = window.independent_pairs
+    low, high = 1.0, max(most / held, 1.0)
+    if not _would_pass(_grown(window, high), rules, critical):
+        return inf
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if _would_pass(_grown(window, middle), rules, critical):
+            high = middle
+        else:
+            low = middle
+    return held * high
+
+
+def _would_pass(window: Evidence, rules: Rules, critical: float) -> bool:
+    n, n10, n01 = window.success_counts
+    succeeded = min(n - n10, n - n01)
+    return (
+        block_z(window, rules.policy) >= critical
+        and float(success_z(n, n10, n01, margin=rules.policy.success_margin)) >= SUCCESS_Z
+        and succeeded >= P95_RESPONSES
+    )
+
+
+def _grown(evidence: Evidence, times: float) -> Evidence:
+    """Return the evidence of so many times as many pairs that are just like these."""
+    plain, worst = (_grown_moments(part, times) for part in (evidence.plain, evidence.worst))
+    return replace(
+        evidence,
+        n=round(evidence.n * times),
+        n_eff=plain.n_eff,
+        clusters=plain.clusters,
+        cov=plain.cov,
+        df=plain.df,
+        loose_variance=plain.loose_variance,
+        n10=evidence.n10 * times,
+        n01=evidence.n01 * times,
+        worst=worst,
+    )
+
+
+def _grown_moments(moments: Moments, times: float) -> Moments:
+    a, b, c, d = (
+        (row[0] / times, row[1] / times, row[2] / times, row[3] / times) for row in moments.cov
+    )
+    return replace(
+        moments,
+        cov=(a, b, c, d),
+        n_eff=moments.n_eff * times,
+        clusters=round(moments.clusters * times),
+        df=moments.df * times,
+        loose_variance=moments.loose_variance / times,
+    )

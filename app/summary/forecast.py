@@ -1,8 +1,9 @@
 """Forecasts: what a Run would cost and what it could show, before anything is sent."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from math import sqrt
 
 from app.domain.cases import Case, Sample
 from app.domain.models import ModelSpec
@@ -132,7 +133,7 @@ def forecast(
     models = {model.name: _replay(model, plan, sample, prices) for model in plan.contestants}
     judging = _judging(plan, sample, prices)
     known = [part for part in (*models.values(), judging) if part is not None]
-    spread = spread_of_history(history)
+    spread = _floored(spread_of_history(history), plan.policy)
     return Forecast(
         calls=_calls(plan, sample),
         judge_calls=_judge_calls(plan, sample),
@@ -313,6 +314,12 @@ def _words(found: WeeksToDecision) -> str:
         f"{candidate} is found within {found.median_weeks} week(s) with an even chance, within "
         f"{likely} with a chance of four in five."
     ).replace("-", "\u2212")
+
+
+def _floored(spread: Spread, policy: Policy) -> Spread:
+    """Return the spread that the quality test assumes at least: that of rare outright losses."""
+    least = sqrt(policy.quality_margin * (1 - policy.quality_margin))
+    return replace(spread, difference=max(spread.difference, least))
 
 
 def _design_effect(sample: Sample, spread: Spread) -> float:

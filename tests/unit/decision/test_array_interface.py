@@ -145,6 +145,17 @@ def test_scaled_evidence_is_that_of_scaled_costs() -> None:
     np.testing.assert_allclose(scaled.cov, dearer.cov, atol=1e-18)
 
 
+def test_a_hopeless_candidate_needs_no_further_block() -> None:
+    decider = Decider(NAMES, "p")
+    feed(decider, Week(1, quality=(0.0, 0.0), n=100))
+    blocks = Week(2, n=40)
+
+    dropped = decider.drops(blocks.cost, blocks.quality, blocks.ok, blocks_done=2)
+
+    assert list(dropped) == ["b"]
+    assert dropped["b"].startswith("cannot qualify this week")
+
+
 @pytest.mark.parametrize("names", [["p", "p"], ["a", "b"]])
 def test_names_that_make_no_sense_are_refused(names: list[str]) -> None:
     with pytest.raises(InvalidNumbersError):

@@ -369,7 +369,7 @@ def test_the_tests_can_be_stored_as_plain_json() -> None:
 
 
 def test_an_undecided_candidate_hears_what_would_settle_it_and_what_it_costs() -> None:
-    close = {"good": pairs("good", quality=-0.03, cost=0.75, n=40)}
+    close = {"good": pairs("good", cost=0.75, n=100)}
     judge = JudgeReport(models=("judge",), judged=100, spend_usd=Decimal("1.00"))
 
     comparison = decide(week(pairs=close, judge=judge)).comparisons[0]
@@ -385,6 +385,33 @@ def test_an_undecided_candidate_hears_what_would_settle_it_and_what_it_costs() -
         prompts * (evidence.mean[0] + evidence.mean[1] + 0.02), rel=1e-4
     )
     assert "would settle it" in comparison.verdict.reasons[-1]
+
+
+def test_the_prompts_said_to_settle_a_switch_do_settle_it() -> None:
+    one_week = pairs("good", n=100).evidence
+    assert one_week is not None
+    said = decide(week(pairs={"good": pairs("good", n=100)})).comparisons[0].tests
+    assert isinstance(said["settle"], dict)
+    assert said["settle"]["towards"] == "switch"
+
+    weeks_more = int(said["settle"]["weeks"])
+    stored: list[Decision] = []
+    for number in range(weeks_more + 1):
+        same = {"good": PairedEvidence(candidate="good", primary="p", evidence=one_week)}
+        stored.append(decide(week(10 + number, pairs=same, **after(*stored))))
+
+    states = [one.comparisons[0].state for one in stored]
+    assert states[-1] is CandidateState.ALERT
+    assert CandidateState.ALERT not in states[:-1]
+
+
+def test_a_difference_too_small_for_twelve_weeks_is_said_to_be_so() -> None:
+    hair = {"good": pairs("good", n=40, quality=-0.045)}
+
+    comparison = decide(week(pairs=hair)).comparisons[0]
+
+    assert comparison.tests["prompts_to_settle"] is None
+    assert "raise sample.n" in comparison.verdict.reasons[-1]
 
 
 def test_an_assumed_bias_is_subtracted_and_said() -> None:
