@@ -106,9 +106,11 @@ async def is_indexed(session: ReadOnlySession, relation: Relation, layout: Layou
 
 async def index_advice(session: ReadOnlySession, relation: Relation, layout: Layout) -> str:
     """The index that lets a draw read keys only."""
-    included = dict.fromkeys((layout.id.name, *layout.segment_columns))
+    row_id = () if layout.id.path else (layout.id.name,)
+    included = dict.fromkeys((*row_id, *layout.segment_columns))
     included.pop(layout.created_at.name, None)
     rows = await session.rows(_QUOTED, {"names": [layout.created_at.name, *included]})
     at, *names = (as_text(name) for (name,) in rows)
     concurrently = "" if relation.kind == "p" else "CONCURRENTLY "
-    return f"CREATE INDEX {concurrently}ON {relation.name} ({at}) INCLUDE ({', '.join(names)});"
+    include = f" INCLUDE ({', '.join(names)})" if names else ""
+    return f"CREATE INDEX {concurrently}ON {relation.name} ({at}){include};"

@@ -52,7 +52,8 @@ _TYPES = sql.SQL(
 )
 _COLUMNS = sql.SQL(
     "SELECT attname::text, format_type(COALESCE(NULLIF(typbasetype, 0), atttypid), NULL),"
-    " attnotnull FROM pg_attribute JOIN pg_type t ON t.oid = atttypid"
+    " attnotnull, has_column_privilege(attrelid, attnum, 'SELECT')"
+    " FROM pg_attribute JOIN pg_type t ON t.oid = atttypid"
     " WHERE attrelid = %(oid)s::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
 )
 
@@ -238,9 +239,18 @@ class PostgresLogs:
         found = await self._find_relation(parts)
         rows = await self._rows(_COLUMNS, {"oid": found.oid})
         columns = [
-            Column(name=as_text(name), type_name=as_text(kind), is_not_null=is_not_null)
-            for name, kind, is_not_null in rows
+            Column(
+                name=as_text(name),
+                type_name=as_text(kind),
+                is_not_null=is_not_null,
+                is_readable=is_readable,
+            )
+            for name, kind, is_not_null, is_readable in rows
         ]
+        if not any(column.is_readable for column in columns):
+            raise LogSourceError(
+                f"the role may not read {self._settings.table}: GRANT SELECT ON {found.name} TO it"
+            )
         self._relation = found
         aliased = sql.SQL("{} AS log").format(operators_sql(found.name))
         return self._layout_of(columns, self._settings.table, aliased)

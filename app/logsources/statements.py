@@ -104,7 +104,7 @@ def bodies_statement(layout: Layout) -> sql.Composable:
         sql.SQL(", ").join(inner),
         layout.relation,
         layout.id.sql,
-        operators_sql(f"{layout.id.type_name}[]"),
+        operators_sql(layout.id.array_type),
         _window(layout),
     )
 

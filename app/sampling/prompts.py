@@ -99,7 +99,7 @@ def _refuse_unserved(fields: Mapping[str, object]) -> None:
 
 def _body(fields: Mapping[str, object]) -> Mapping[str, object]:
     """The request as an object with `messages`, whatever shape it was logged in."""
-    logged = json_of(fields.get("messages")) or fields.get("prompt")
+    logged = _messages(fields.get("messages")) or fields.get("prompt")
     if isinstance(logged, str | bytes):
         text = text_of(logged) or ""
         return {"messages": [{"role": "user", "content": text}]}
@@ -115,6 +115,16 @@ def _body(fields: Mapping[str, object]) -> Mapping[str, object]:
     if "input" in body:
         return _responses_body(body)
     raise unsupported()
+
+
+def _messages(logged: object) -> object:
+    """What a column of messages holds: JSON, JSON inside a JSON string, or plain text after all."""
+    text = (text_of(logged) or "").strip() if isinstance(logged, str | bytes) else None
+    if text is None:
+        return logged
+    if text[:1] in {"[", "{", '"'}:
+        return json_of(text)
+    return None if text == "null" else text
 
 
 def _responses_body(body: Mapping[str, object]) -> Mapping[str, object]:
