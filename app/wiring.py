@@ -15,9 +15,11 @@ from app import __version__
 from app.alerting.delivery import deliver_due
 from app.calls.caller import Caller, CallerPolicy
 from app.clocks import FileClock, SystemClock
+from app.domain.attempts import Completion, Failure
+from app.domain.cases import Message, Prompt
 from app.domain.errors import ConfigError, RunInterrupted, StorageUnavailable
 from app.domain.json_values import JsonObject, fingerprint
-from app.domain.models import Endpoint
+from app.domain.models import Endpoint, ModelSpec
 from app.domain.plans import Plan
 from app.domain.prices import Price
 from app.domain.runs import Run, Slot
@@ -25,13 +27,26 @@ from app.evaluation.catalogue import evaluator_versions
 from app.evaluation.panel import EvaluationPanel
 from app.pipeline import Progress, RunTools, execute, known_prices
 from app.plans import PRICES_FILE, load_plans, public_config
-from app.ports import AlertStore, Clock, Journal, LogSource, Notifier, PriceBook, Provider, RunStore
+from app.ports import (
+    AlertStore,
+    Clock,
+    Heartbeat,
+    Journal,
+    LogSource,
+    ModelRequest,
+    Notifier,
+    PriceBook,
+    Provider,
+    RunStore,
+)
 from app.replay.cases import ClosedLoad
 from app.sampling.redaction import Redactor
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.storage.journal import Caps
+
+_PROBE_TOKENS = 16
 
 
 # --- the environment ----------------------------------------------------------------------------
@@ -145,6 +160,13 @@ def notifier_for(plan: Plan, clock: Clock, stream: TextIO) -> Notifier:
     from app.notifiers.console import ConsoleNotifier
 
     return ConsoleNotifier(stream)
+
+
+def heartbeat() -> Heartbeat:
+    """What pings a URL after a success."""
+    from app.notifiers.heartbeat import ping
+
+    return ping
 
 
 class Providers:
@@ -356,3 +378,24 @@ async def deliver_alerts(
     finally:
         for notifier in notifiers.values():
             await notifier.close()
+
+
+async def probe_models(
+    plan: Plan, clock: Clock
+) -> Sequence[tuple[ModelSpec, Completion | Failure]]:
+    """Send one word to every model of the plan, outside any Run, to see whether it answers."""
+    prompt = Prompt(messages=(Message(role="user", content="Say OK."),))
+    providers = Providers(clock)
+    try:
+        return [
+            (model, await providers(model.endpoint).send(_probe(model, prompt)))
+            for model in (*plan.contestants, *plan.judges)
+        ]
+    finally:
+        await providers.close()
+
+
+def _probe(model: ModelSpec, prompt: Prompt) -> ModelRequest:
+    return ModelRequest(
+        model=model, prompt=prompt, max_tokens=_PROBE_TOKENS, deadline_s=model.endpoint.timeout_s
+    )
