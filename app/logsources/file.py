@@ -28,6 +28,7 @@ class FileLogs:
     def __init__(self, settings: LogSettings) -> None:
         self._settings = settings
         self._rows: tuple[LogRow, ...] | None = None
+        self._names: frozenset[str] = frozenset()
 
     async def check(self) -> tuple[str, ...]:
         """Warnings about rows that cannot be read.
@@ -40,10 +41,9 @@ class FileLogs:
         if unread == len(rows):
             raise LogSourceError(f"{self._settings.path}: none of {len(rows)} rows can be read")
         if not any("prompt" in row.fields or "messages" in row.fields for row in rows):
-            there = sorted({name for row in rows for name in row.fields})
             raise LogSourceError(
                 f"{self._settings.path} has neither 'prompt' nor 'messages'"
-                f"{nearest_of('prompt', there)}; name one in logs.columns"
+                f"{nearest_of('prompt', self._names)}; name one in logs.columns"
             )
         warning = f"{self._settings.path}: {unread} of {len(rows)} rows cannot be read"
         return (warning,) if unread else ()
@@ -91,11 +91,12 @@ class FileLogs:
 
     async def _all(self) -> tuple[LogRow, ...]:
         if self._rows is None:
-            self._rows = await asyncio.to_thread(_read, self._settings)
+            self._rows, self._names = await asyncio.to_thread(_read, self._settings)
         return self._rows
 
 
-def _read(settings: LogSettings) -> tuple[LogRow, ...]:
+def _read(settings: LogSettings) -> tuple[tuple[LogRow, ...], frozenset[str]]:
+    """The rows of the file and the names of its columns."""
     if not settings.path:
         raise LogSourceError("logs.path must name the file of prompts")
     path = Path(settings.path)
@@ -109,9 +110,10 @@ def _read(settings: LogSettings) -> tuple[LogRow, ...]:
     records = list(_csv_records(data, path) if is_csv else _json_records(data))
     if not records:
         raise LogSourceError(f"{path} holds no rows")
-    names = {name for record in records if record is not None for name in record}
+    names = frozenset(name for record in records if record is not None for name in record)
     _check_names(settings, names, path)
-    return tuple(_log_row(record, place, settings) for place, record in enumerate(records, start=1))
+    rows = (_log_row(record, place, settings) for place, record in enumerate(records, start=1))
+    return tuple(rows), names
 
 
 def _json_records(data: bytes) -> Iterator[Mapping[str, object] | None]:
@@ -152,7 +154,7 @@ def _csv_records(data: bytes, path: Path) -> Iterator[Mapping[str, object]]:
         raise LogSourceError(f"{path} is no valid CSV: {error}") from error
 
 
-def _check_names(settings: LogSettings, names: set[str], path: Path) -> None:
+def _check_names(settings: LogSettings, names: frozenset[str], path: Path) -> None:
     for ours, theirs in settings.columns.items():
         if ours not in _KNOWN:
             raise LogSourceError(f"logs.columns.{ours} is unknown{nearest_of(ours, _KNOWN)}")
