@@ -91,7 +91,8 @@ class FileLogs:
 
     async def _all(self) -> tuple[LogRow, ...]:
         if self._rows is None:
-            self._rows, self._names = await asyncio.to_thread(_read, self._settings)
+            rows, self._names = await asyncio.to_thread(_read, self._settings)
+            self._rows = rows
         return self._rows
 
 
