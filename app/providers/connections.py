@@ -29,6 +29,14 @@ class BodyTooLarge(Exception):
     """The server sent more than any reply can hold."""
 
 
+class TlsRefused(httpcore2.ConnectError):
+    """The server does not speak TLS as asked."""
+
+
+class Untrusted(TlsRefused):
+    """Nobody that this machine trusts vouches for the server's certificate."""
+
+
 class Connection(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     """One TCP or TLS connection; `sent_at` is when the first byte of the last request went out."""
 
@@ -116,6 +124,10 @@ class Connection(asyncio.Protocol, httpcore2.AsyncNetworkStream):
                 )
         except TimeoutError as error:
             raise httpcore2.ConnectTimeout from error
+        except ssl.SSLCertVerificationError as error:
+            raise Untrusted(str(error)) from error
+        except ssl.SSLError as error:
+            raise TlsRefused(str(error)) from error
         except OSError as error:
             raise httpcore2.ConnectError(str(error)) from error
         if transport is None:

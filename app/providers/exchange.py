@@ -11,7 +11,7 @@ import httpx2
 
 from app.domain.attempts import Completion, Failure, FailureClass
 from app.ports import Clock
-from app.providers.connections import BodyTooLarge, sent_at
+from app.providers.connections import BodyTooLarge, TlsRefused, Untrusted, sent_at
 from app.providers.refusals import failure_of_status, request_id_of
 from app.providers.replies import BadReply, Body, Dialect, money
 
@@ -21,8 +21,6 @@ _NOT_SENT = (
     httpcore2.ConnectError,
     httpcore2.ConnectTimeout,
     httpcore2.PoolTimeout,
-    httpcore2.UnsupportedProtocol,
-    httpcore2.LocalProtocolError,
 )
 _TRANSPORT_ERRORS = (
     httpcore2.NetworkError,
@@ -85,7 +83,7 @@ class Exchange:
         except UnicodeEncodeError:
             return trace.failure(
                 FailureClass.BAD_REQUEST,
-                "the prompt holds characters that are not valid Unicode",
+                "the prompt or a header holds characters that cannot be encoded",
                 is_cost_unknown=False,
             )
         except httpx2.DecodingError:
@@ -222,13 +220,13 @@ class _Trace:
         if isinstance(error, httpcore2.UnsupportedProtocol):
             message = "the base URL must begin with http:// or https://"
             return self.failure(FailureClass.BAD_REQUEST, message, is_cost_unknown=False)
-        is_sent = not isinstance(error, _NOT_SENT)
-        message = (
-            "the connection was cut before any reply"
-            if is_sent
-            else "cannot connect: check the base URL, DNS and firewall"
-        )
-        return self.failure(FailureClass.CONNECTION, message, is_cost_unknown=is_sent)
+        if isinstance(error, httpcore2.LocalProtocolError):
+            message = "the key or a header holds characters that HTTP forbids, such as a line break"
+            return self.failure(FailureClass.BAD_REQUEST, message, is_cost_unknown=False)
+        if isinstance(error, _NOT_SENT):
+            message = _unreachable(error)
+            return self.failure(FailureClass.CONNECTION, message, is_cost_unknown=False)
+        return self.failure(FailureClass.CONNECTION, "the connection was cut before any reply")
 
     def _ttft_s(self) -> float | None:
         if self._first is None or not self._body.is_stream:
@@ -243,3 +241,16 @@ class _Trace:
         if in_usage is not None or self._headers is None:
             return in_usage
         return money(self._headers.get("x-litellm-response-cost"))
+
+
+def _unreachable(error: BaseException) -> str:
+    match error:
+        case Untrusted():
+            reason = "the server's certificate is not trusted on this machine (see SSL_CERT_FILE)"
+        case TlsRefused():
+            reason = "the server does not speak TLS as asked: check http or https"
+        case httpcore2.TimeoutException():
+            reason = "no connection in time: check the base URL, DNS and firewall"
+        case _:
+            reason = "check the base URL, DNS and firewall"
+    return f"cannot connect: {reason}"

@@ -131,6 +131,8 @@ def _document(body: bytes) -> object:
     try:
         return decode(body)
     except ValueError:
+        if body.startswith(b"{") and not body.rstrip().endswith(b"}"):
+            raise incomplete("the reply ended in the middle of its JSON") from None
         raise protocol_error("the gateway answered 200 with a body that is not JSON") from None
 
 

@@ -4,11 +4,15 @@ import asyncio
 import gzip
 import json
 import logging
+import shutil
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -472,6 +476,10 @@ def _no_reason(shape: Shape) -> Behaviour:
     return streaming([*shape.opening(), *shape.texts(REPLY), shape.end()])
 
 
+def _cut_json(shape: Shape) -> Behaviour:
+    return plain(json.dumps(shape.message(REPLY)).encode()[:-20])
+
+
 @pytest.mark.parametrize(
     "behaviour",
     [
@@ -483,6 +491,7 @@ def _no_reason(shape: Shape) -> Behaviour:
         _error_event,
         _early_error_event,
         _no_reason,
+        _cut_json,
     ],
 )
 async def test_a_stream_that_breaks_off_is_incomplete_at_unknown_cost(
@@ -607,8 +616,8 @@ def _garbage(shape: Shape) -> Behaviour:
     return plain(b"\xff\xfe not json")
 
 
-def _cut_json(shape: Shape) -> Behaviour:
-    return plain(json.dumps(shape.message(REPLY)).encode()[:-20])
+def _broken_json(shape: Shape) -> Behaviour:
+    return plain(b'{"type": "message", "choices": [,]}')
 
 
 def _json_list(shape: Shape) -> Behaviour:
@@ -676,7 +685,7 @@ def _unknown_stop(shape: Shape) -> Behaviour:
         _empty_stream,
         _only_pings,
         _garbage,
-        _cut_json,
+        _broken_json,
         _json_list,
         _other_vendor,
         _other_vendors_stream,
@@ -887,6 +896,86 @@ async def test_a_base_url_without_a_scheme_is_the_operators_to_mend(shape: Shape
     assert isinstance(result, Failure)
     assert result.failure_class is FailureClass.BAD_REQUEST
     assert not result.is_cost_unknown
+
+
+async def test_a_key_with_a_line_break_is_the_operators_to_mend(shape: Shape) -> None:
+    async with (
+        GatewayServer(plain(shape.message())) as gateway,
+        connected(shape, gateway.url, api_key=Secret(f"{KEY}\n")) as (provider, endpoint),
+    ):
+        result = await provider.send(asking(endpoint))
+
+    assert isinstance(result, Failure)
+    assert result.failure_class is FailureClass.BAD_REQUEST
+    assert KEY not in repr(result)
+    assert gateway.received == []
+
+
+# --- TLS ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of its own for localhost, with its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("making a certificate needs the openssl program")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        [
+            openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+            "-keyout", "key.pem", "-out", "certificate.pem",
+        ],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
+async def _over_tls(shape: Shape, certificate: Path) -> Completion | Failure:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate / "certificate.pem", certificate / "key.pem")
+    async with GatewayServer(streaming(stream(shape)), tls=context) as gateway:
+        url = f"https://localhost:{gateway.port}"
+        async with connected(shape, url) as (provider, endpoint):
+            return await provider.send(asking(endpoint))
+
+
+async def test_a_trusted_server_is_called_over_tls(
+    shape: Shape, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "certificate.pem"))
+
+    result = await _over_tls(shape, certificate)
+
+    assert isinstance(result, Completion)
+    assert result.ttft_s is not None
+
+
+async def test_a_server_that_nobody_vouches_for_is_sent_nothing(
+    shape: Shape, certificate: Path
+) -> None:
+    result = await _over_tls(shape, certificate)
+
+    assert isinstance(result, Failure)
+    assert result.failure_class is FailureClass.CONNECTION
+    assert not result.is_cost_unknown
+    assert "certificate" in result.message
+
+
+async def test_https_to_a_plain_server_says_what_to_mend(shape: Shape) -> None:
+    async def complain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(complain, "127.0.0.1", 0) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with connected(shape, url) as (provider, endpoint):
+            result = await provider.send(asking(endpoint))
+
+    assert isinstance(result, Failure)
+    assert result.failure_class is FailureClass.CONNECTION
+    assert "http or https" in result.message
 
 
 # --- leaks ----------------------------------------------------------------------------------
