@@ -85,6 +85,8 @@ def quality_of(
     values = [_mean_score(part) for part in parts]
     if None in gates or None in values or not parts:
         return None, None
+    if len(values) == 1:
+        return values[0], None
     weights = [part[0].weight for part in parts]
     total = math.fsum(w * v for w, v in zip(weights, values, strict=True) if v is not None)
     return min(max(total / math.fsum(weights), 0.0), 1.0), None

@@ -23,7 +23,11 @@ _KNOWN = (
     ("yi", r"^yi-"),
 )
 _PATTERNS = tuple((family, re.compile(pattern)) for family, pattern in _KNOWN)
-_FIRST_WORD = re.compile(r"[a-z]+")
+_WORD = re.compile(r"[a-z]+")
+_GENERIC = frozenset(
+    {"ai", "chat", "custom", "ft", "llm", "local", "model", "my", "prod", "sandbox", "test", "the"}
+)
+"""Words that begin the names of unrelated models."""
 
 
 def family_of(model: str) -> str | None:
@@ -36,8 +40,7 @@ def family_of(model: str) -> str | None:
     for family, pattern in _PATTERNS:
         if pattern.search(name):
             return family
-    first = _FIRST_WORD.search(name)
-    return first.group() if first else None
+    return next((word for word in _WORD.findall(name) if word not in _GENERIC), None)
 
 
 def family_warnings(judges: Sequence[ModelSpec], contestants: Sequence[ModelSpec]) -> list[str]:

@@ -28,6 +28,14 @@ class _Answered:
     passed_all: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """One use of the judge and those who gave the reply it is about."""
+
+    evaluator: JudgeEvaluator
+    group: tuple[_Answered, ...]
+
+
 class EvaluationPanel:
     """Everything a Plan has to say of the replies to its Cases.
 
@@ -126,19 +134,11 @@ class EvaluationPanel:
     ) -> None:
         """Grade each distinct reply once and write the grade down for every model that gave it."""
 
-        async def grade(evaluator: JudgeEvaluator, group: Sequence[_Answered]) -> None:
-            async def ask(judges: Sequence[str]) -> Verdicts:
-                reply = group[0].completion
-                return await judge.grade(case, reply, evaluator, shard=shard, judges=judges)
+        async def ask(question: _Question, judges: Sequence[str]) -> Verdicts:
+            reply = question.group[0].completion
+            return await judge.grade(case, reply, question.evaluator, shard=shard, judges=judges)
 
-            await _complete(stored, evaluator, group, judge, ask)
-
-        await gathered(
-            grade(evaluator, group)
-            for evaluator in self._judged
-            if evaluator.applies_to(case)
-            for group in _by_reply(answered)
-        )
+        await _complete(stored, judge, _questions(self._judged, case, answered), ask)
 
     async def _compare(
         self,
@@ -154,20 +154,13 @@ class EvaluationPanel:
         if primary is None:
             return
         others = [one for one in answered if one.model_name in self._candidates]
+        evaluators = [_pairwise(evaluator) for evaluator in self._judged]
 
-        async def compare(evaluator: JudgeEvaluator, group: Sequence[_Answered]) -> None:
-            async def ask(judges: Sequence[str]) -> Verdicts:
-                pair = (primary.completion, group[0].completion)
-                return await judge.compare(case, pair, evaluator, shard=shard, judges=judges)
+        async def ask(question: _Question, judges: Sequence[str]) -> Verdicts:
+            pair = (primary.completion, question.group[0].completion)
+            return await judge.compare(case, pair, question.evaluator, shard=shard, judges=judges)
 
-            await _complete(stored, evaluator, group, judge, ask)
-
-        await gathered(
-            compare(_pairwise(evaluator), group)
-            for evaluator in self._judged
-            if evaluator.applies_to(case)
-            for group in _by_reply(others)
-        )
+        await _complete(stored, judge, _questions(evaluators, case, others), ask)
 
 
 class _Stored:
@@ -226,26 +219,37 @@ class _Stored:
 
 async def _complete(
     stored: _Stored,
-    evaluator: JudgeEvaluator,
-    group: Sequence[_Answered],
     judge: Judge,
-    ask: Callable[[Sequence[str]], Awaitable[Verdicts]],
+    questions: Sequence[_Question],
+    ask: Callable[[_Question, Sequence[str]], Awaitable[Verdicts]],
 ) -> None:
-    """Ask the judges whose word on this reply is not stored, and keep it for the whole group."""
-    names = [answer.model_name for answer in group]
-    known = stored.verdicts(evaluator, names, judge)
-    missing = [model.name for model in judge.models if model.name not in known]
-    fresh = await ask(missing) if missing else {}
-    for name in names:
-        stored.write_verdicts(evaluator, name, {**known, **fresh}, judge)
+    """Ask the judges whose word is not stored, all at once, and keep it for every model."""
+
+    async def answer(question: _Question) -> Verdicts:
+        names = [answer.model_name for answer in question.group]
+        known = stored.verdicts(question.evaluator, names, judge)
+        missing = [model.name for model in judge.models if model.name not in known]
+        return {**known, **(await ask(question, missing) if missing else {})}
+
+    said = await gathered(answer(question) for question in questions)
+    for question, verdicts in zip(questions, said, strict=True):
+        for one in question.group:
+            stored.write_verdicts(question.evaluator, one.model_name, verdicts, judge)
 
 
-def _by_reply(answered: Sequence[_Answered]) -> list[list[_Answered]]:
-    """Those who gave the same reply, together."""
+def _questions(
+    evaluators: Sequence[JudgeEvaluator], case: Case, answered: Sequence[_Answered]
+) -> list[_Question]:
+    """What to ask of the judge: each use of it about each distinct reply."""
     groups: dict[str, list[_Answered]] = {}
     for answer in answered:
         groups.setdefault(answer.completion.fingerprint, []).append(answer)
-    return list(groups.values())
+    return [
+        _Question(evaluator=evaluator, group=tuple(group))
+        for evaluator in evaluators
+        if evaluator.applies_to(case)
+        for group in groups.values()
+    ]
 
 
 def _score_all(

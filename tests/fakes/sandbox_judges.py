@@ -14,10 +14,15 @@ from app.sandbox.world import JudgeSpec, ModelSpec, World
 class SandboxMind:
     """Answers judge calls as the sandbox's gateway would."""
 
-    def __init__(self, judge: JudgeSpec, *, seed: int = 1) -> None:
-        models = {"judge-id": ModelSpec(judge=judge)}
-        self._brain = Brain(world=World(models=models, seed=seed))
+    def __init__(self, brain: Brain) -> None:
+        self._brain = brain
         self._times: Counter[str] = Counter()
+
+    @classmethod
+    def of(cls, judge: JudgeSpec, *, seed: int = 1) -> "SandboxMind":
+        """The mind of the fakes' one judge."""
+        models = {"judge-id": ModelSpec(judge=judge)}
+        return cls(Brain(world=World(models=models, seed=seed)))
 
     def __call__(self, request: CallRequest) -> Completion:
         ask = _ask(request)

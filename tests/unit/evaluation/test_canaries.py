@@ -147,7 +147,7 @@ async def test_as_many_canaries_are_graded_as_the_plan_says() -> None:
 @pytest.mark.parametrize("seed", range(5))
 async def test_the_sandboxs_honest_judge_passes_every_canary(form: str, seed: int) -> None:
     settings = judge_settings(canaries=18, structured=form)
-    judge, _ = make(SandboxMind(JudgeSpec(), seed=seed), settings)
+    judge, _ = make(SandboxMind.of(JudgeSpec(), seed=seed), settings)
     report = canary_report(await records_of(judge))
     assert report.misgraded == ()
     assert report.total == 18
@@ -157,14 +157,14 @@ async def test_the_sandboxs_honest_judge_passes_every_canary(form: str, seed: in
 @pytest.mark.parametrize("seed", range(5))
 async def test_the_sandboxs_gullible_judge_is_caught_in_every_run(form: str, seed: int) -> None:
     settings = judge_settings(canaries=3, structured=form)
-    judge, _ = make(SandboxMind(JudgeSpec(gullible=True), seed=seed), settings)
+    judge, _ = make(SandboxMind.of(JudgeSpec(gullible=True), seed=seed), settings)
     report = canary_report(await records_of(judge))
     assert report.misgraded == ("attack-override (judge)",)
 
 
 async def test_the_sandboxs_gullible_judge_falls_for_every_attack() -> None:
     settings = judge_settings(canaries=18)
-    judge, _ = make(SandboxMind(JudgeSpec(gullible=True)), settings)
+    judge, _ = make(SandboxMind.of(JudgeSpec(gullible=True)), settings)
     report = canary_report(await records_of(judge))
     attacks = {f"{one.name} (judge)" for one in CANARIES if one.kind is CanaryKind.ATTACK}
     assert set(report.misgraded) == attacks
