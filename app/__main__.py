@@ -1,0 +1,28 @@
+"""The program's entry: `switchwise` and `python -m app`."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    from app.cli.commands import build_app
+    from app.domain.errors import SwitchwiseError
+
+    try:
+        build_app()(prog_name="switchwise")
+    except SwitchwiseError as error:
+        sys.stderr.write(f"{_told(error)}\n")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output went away, e.g. `switchwise report | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _told(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return "\n".join(f"switchwise: {line}" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Tells the demonstration: progress, this week's report, the message, where to look next."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from app.cli.demonstration import Demonstration, Week, demonstrate
+from app.cli.output import console, print_json, progress, tell
+from app.cli.reports import print_report
+from app.cli.service import serve_plans
+from app.settings import Settings
+
+
+def show_demo(settings: Settings, *, weeks: int, serve: bool, as_json: bool) -> None:
+    """Run the demonstration and show what came of it."""
+
+    def told(week: Week) -> None:
+        if not sys.stderr.isatty():
+            tell(_week_line(week))
+
+    def shown(demo: Demonstration) -> None:
+        if as_json:
+            print_json(demo.document)
+        else:
+            _show(demo, settings, console())
+        if serve:
+            tell(f"serving on http://{demo.plan.server.host}:{demo.plan.server.port}, Ctrl-C ends")
+            serve_plans(demo.settings, [demo.plan], _dsn(demo))
+
+    with progress(f"{weeks} simulated weeks") as bar:
+
+        def advance(week: Week) -> None:
+            bar(week.number, week.of)
+            told(week)
+
+        demonstrate(settings, tell=advance, then=shown, weeks=weeks)
+
+
+def _show(demo: Demonstration, settings: Settings, out: Console) -> None:
+    print_report(demo.document, out)
+    out.print()
+    if demo.messages:
+        out.print(Text("The latest message in Slack", style="bold"))
+        out.print(Text(message_text(demo.messages[-1])))
+        out.print()
+    home = "" if settings.database_url else f"SWITCHWISE_HOME={settings.home / 'demo'} "
+    out.print(Text("Look further", style="bold"))
+    for command, what in (
+        ("report --json", "this report as one JSON object"),
+        ("explain", "every test behind the verdicts"),
+        ("history", "the trend of every model"),
+        ("cases", "pairs that got worse"),
+        ("db psql", "SQL: SELECT * FROM switchwise_bi.leaderboard"),
+    ):
+        out.print(Text(f"  {home}switchwise {command:<15}{what}"))
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """The words of a Slack message: its blocks as plain lines."""
+    lines: list[str] = []
+    for block in message.get("blocks") or ():
+        lines += _block_lines(block)
+    return "\n".join(lines) or str(message.get("text") or "")
+
+
+def _block_lines(block: Mapping[str, Any]) -> list[str]:
+    texts = [block.get("text"), *(block.get("fields") or ()), *(block.get("elements") or ())]
+    found = [str(text["text"]) for text in texts if isinstance(text, Mapping) and "text" in text]
+    return [_plain(text) for text in found]
+
+
+def _plain(text: str) -> str:
+    for mark, plain in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"), ("*", "")):
+        text = text.replace(mark, plain)
+    return text.replace("\n", ": ", 1) if text.count("\n") == 1 else text
+
+
+def _week_line(week: Week) -> str:
+    document: Any = week.document
+    verdicts = ", ".join(f"{one['candidate']} {one['verdict']}" for one in document["comparisons"])
+    return f"week {week.number} of {week.of}: {document['status']}; {verdicts}"
+
+
+def _dsn(demo: Demonstration) -> str:
+    url = demo.settings.database_url
+    return url.reveal() if url else ""

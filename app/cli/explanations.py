@@ -1,0 +1,166 @@
+"""Why a verdict is what it is: every test of the policy with its figures, in words."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from app.alerting.words import ABSENT
+from app.cli.figures import number, ratio, whole
+from app.cli.reports import MEANINGS, headline, verdict_sentences
+from app.cli.tables import Table, terminal_table
+
+Document = Mapping[str, Any]
+_PASSED = {True: "passes", False: "fails", None: ABSENT}
+
+
+def explanation(document: Document) -> dict[str, Any]:
+    """Verdict, reasons and tests of every candidate, as stored."""
+    kept = (
+        "candidate",
+        "primary",
+        "verdict",
+        "state",
+        "reasons",
+        "caveats",
+        "epoch",
+        "epoch_reason",
+    )
+    return {
+        "run_id": document["run_id"],
+        "plan": document["plan"],
+        "comparisons": [
+            {**{name: one.get(name) for name in kept}, "tests": one.get("tests") or {}}
+            for one in document["comparisons"]
+        ],
+    }
+
+
+def print_explanation(document: Document, console: Console) -> None:
+    """Print the tests of every candidate, and what they add up to."""
+    console.print(Text(headline(document), style="bold"))
+    if not document["comparisons"]:
+        console.print(Text(str(document.get("error") or "This run compared nothing.")))
+    sentences = list(verdict_sentences(document))
+    for one, sentence in zip(document["comparisons"], sentences, strict=True):
+        console.print()
+        console.print(Text(sentence))
+        for table in _tables(one):
+            console.print(terminal_table(table))
+        for line in _lines(one):
+            console.print(Text(line, style="dim"))
+
+
+def _tables(one: Document) -> Iterator[Table]:
+    tests: Document = one.get("tests") or {}
+    if tests.get("unmeasured") or not tests.get("windows"):
+        return
+    yield Table(
+        title=f"{one['candidate']}: tests of this week and of the longest window",
+        columns=("Test", "Found", "Needed", "Result"),
+        rows=list(_test_rows(tests)),
+    )
+    critical = tests["critical_value"]
+    yield Table(
+        title=f"Windows: a switch needs z ≥ {number(critical)} in one of them",
+        columns=("Weeks", "Pairs", "Quality", "z", "Value ratio", "z ", "Smaller z", "Short of"),
+        right=frozenset(
+            {"Weeks", "Pairs", "Quality", "z", "Value ratio", "z ", "Smaller z", "Short of"}
+        ),
+        rows=[_window_row(window) for window in tests["windows"]],
+    )
+
+
+def _test_rows(tests: Document) -> Iterator[tuple[str, str, str, str]]:
+    quality, value = tests["quality"], tests["value"]
+    success, latency = tests["success"], tests["latency"]
+    margin, bar = quality["margin"], value["bar"]
+    longest = tests["windows"][-1]
+    yield (
+        "Independent pairs",
+        whole(round(longest.get("independent_pairs") or 0)),
+        f"at least {tests['min_pairs']}",
+        _PASSED[tests.get("has_enough_pairs")],
+    )
+    yield (
+        "Quality of this week",
+        number(quality["this_week"], 3),
+        f"above −{number(margin, 3)}",
+        _PASSED[_above(quality["this_week"], -margin)],
+    )
+    yield (
+        "Cost per quality of this week",
+        ratio(value["this_week"]),
+        f"below {ratio(bar)}",
+        _PASSED[_above(bar, value["this_week"])],
+    )
+    yield (
+        "Success rate",
+        f"z {number(success['z'])} ({_lost_and_won(success)})",
+        f"z ≥ {number(success['needed_z'])} for a loss below {number(success['margin'])}",
+        _PASSED[success.get("passes")],
+    )
+    supported = "" if latency.get("is_supported") else " (too few replies to tell)"
+    yield (
+        "Latency p50 and p95",
+        f"{ratio(latency['p50_ratio'])} and {ratio(latency['p95_ratio'])}{supported}",
+        f"at most {ratio(latency['max_p50_ratio'])} and {ratio(latency['max_p95_ratio'])}",
+        _PASSED[latency.get("passes")],
+    )
+    yield (
+        "Evidence of all windows",
+        f"best window: {tests.get('best_window_weeks') or ABSENT} weeks",
+        f"z ≥ {number(tests['critical_value'])}",
+        _PASSED[tests.get("is_hit")],
+    )
+
+
+def _window_row(window: Document) -> tuple[str, ...]:
+    short = window.get("short_of_z")
+    return (
+        str(window["weeks"]),
+        whole(round(window["pairs"])),
+        number(window["quality_delta"], 3),
+        number(window["quality_z"]),
+        number(window["value_ratio"], 3),
+        number(window["value_z"]),
+        number(window["z"]),
+        "reached" if short == 0 else number(short),
+    )
+
+
+def _lines(one: Document) -> Iterator[str]:
+    tests: Document = one.get("tests") or {}
+    meaning = MEANINGS.get(one["verdict"], one["verdict"])
+    change: Document = tests.get("transition") or {}
+    if change.get("from") != change.get("to"):
+        yield f"State: {change['from']} → {change['to']} ({change.get('reason') or meaning})."
+    else:
+        yield f"State: {one['state']}."
+    if tests.get("unmeasured"):
+        yield f"Not measured this week: {tests['unmeasured']}."
+    if one.get("epoch_reason"):
+        yield f"Evidence before this was put aside: {one['epoch_reason']}."
+    yield from _counted("Pairs left out", tests.get("dropped_pairs"))
+    yield from _counted("Weeks left out", tests.get("left_out_weeks"))
+    budget = tests.get("false_alerts_per_year")
+    if budget is not None:
+        yield (
+            f"If no candidate truly qualifies, the chance of any false alert in a year is at most "
+            f"{budget * 100:g} % for this plan, over {tests['candidates']} candidates."
+        )
+
+
+def _counted(label: str, counts: object) -> Iterator[str]:
+    if isinstance(counts, Mapping) and counts:
+        yield f"{label}: " + ", ".join(f"{name} ({why})" for name, why in counts.items()) + "."
+
+
+def _above(value: float | None, bar: float | None) -> bool | None:
+    return None if value is None or bar is None else value > bar
+
+
+def _lost_and_won(success: Document) -> str:
+    lost, won = success.get("only_primary"), success.get("only_candidate")
+    return f"{number(lost, 0)} lost, {number(won, 0)} won"

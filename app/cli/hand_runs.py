@@ -1,0 +1,244 @@
+"""Works a Run that an operator asked for, in this process, until it ends or is stopped."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from app.cli.output import progress, tell
+from app.cli.session import Session, migrated_database, nearest_of
+from app.daemon.slots import next_slots, slot_of_week
+from app.domain import errors
+from app.domain.errors import ConfigError, RunInProgress, RunInterrupted, StorageUnavailable
+from app.domain.json_values import JsonObject
+from app.domain.plans import Budget, Plan
+from app.domain.runs import Run, RunStatus, Slot, Trigger
+from app.pipeline import LEASE_S, Progress
+from app.plans import config_hash
+from app.ports import Clock
+from app.wiring import (
+    RunOptions,
+    Storage,
+    clock_for,
+    deliver_alerts,
+    open_storage,
+    owner_name,
+    seed_for,
+    work_run,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOrder:
+    """What the operator asked for beside the plan.
+
+    Attributes:
+        only: Names of the candidates to call; empty for all.
+        resume: Id, or its beginning, of the Run to finish.
+        as_of: An instant in the week whose slot the Run fills.
+    """
+
+    n: int | None = None
+    only: tuple[str, ...] = ()
+    max_usd: Decimal | None = None
+    resume: str | None = None
+    as_of: datetime | None = None
+    is_told: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandResult:
+    """How the Run ended."""
+
+    document: JsonObject
+    exit_code: int
+
+
+def run_by_hand(session: Session, plan: Plan, order: HandOrder) -> HandResult:
+    """Work the Run to its end and deliver its messages.
+
+    Raises:
+        RunInterrupted: If stopped by a signal; what is settled is kept.
+        SwitchwiseError: What stopped the work.
+    """
+    if order.resume and (order.n or order.only or order.as_of):
+        raise ConfigError("--resume finishes a run as it was begun: only --max-usd may be changed")
+    plan = adjusted(plan, order)
+    with migrated_database(session.settings) as dsn, progress(f"{plan.name}: cases") as show:
+        return asyncio.run(_work(session, plan, dsn, order, show))
+
+
+def adjusted(plan: Plan, order: HandOrder) -> Plan:
+    """The plan with what the order changes.
+
+    Raises:
+        ConfigError: If the order names a candidate that the plan does not have.
+    """
+    if order.n is not None:
+        plan = replace(plan, sample=replace(plan.sample, n=order.n))
+    if order.only:
+        plan = with_candidates(plan, order.only)
+    if order.max_usd is not None:
+        plan = replace(
+            plan,
+            budget=Budget(per_run_usd=order.max_usd, per_month_usd=plan.budget.per_month_usd),
+        )
+    return replace(plan, config_hash=config_hash(plan))
+
+
+def with_candidates(plan: Plan, names: tuple[str, ...]) -> Plan:
+    """The plan with these candidates only; the primary always stays.
+
+    Raises:
+        ConfigError: If the plan has no candidate of a name, or none is left.
+    """
+    known = [candidate.name for candidate in plan.candidates]
+    for name in names:
+        if name not in known and name != plan.primary.name:
+            raise ConfigError(
+                f"plan {plan.name} has no candidate {name!r}{nearest_of(name, known)}"
+            )
+    kept = tuple(candidate for candidate in plan.candidates if candidate.name in names)
+    if not kept:
+        raise ConfigError("--only must name a candidate: the primary is always called")
+    return replace(plan, candidates=kept)
+
+
+async def _work(
+    session: Session, plan: Plan, dsn: str, order: HandOrder, show: Callable[[int, int], None]
+) -> HandResult:
+    clock = clock_for(session.settings)
+    stop = asyncio.Event()
+    owner = owner_name()
+    async with open_storage(dsn, clock, [plan]) as storage, _stopped_by_signals(stop):
+        run = await _run_for(plan, storage, clock, order)
+        if order.resume:
+            plan = _as_begun(plan, run)
+        options = RunOptions(
+            owner=owner,
+            stop=stop,
+            next_slot=_next_slot(plan, clock),
+            on_progress=_shown(show),
+            is_told=order.is_told,
+        )
+        async with _held(run, storage, clock, owner):
+            try:
+                document = await work_run(run, plan, storage, session.settings, options)
+            except (RunInterrupted, StorageUnavailable) as error:
+                raise type(error)(
+                    f"{error}; go on with: switchwise run --resume {run.run_id}"
+                ) from error
+        if order.is_told:
+            await deliver_alerts(session.plans, storage, clock, sys.stderr, owner=owner)
+        ended = await storage.runs.run(run.run_id)
+    return HandResult(document=document, exit_code=exit_code_of(document, ended))
+
+
+async def _run_for(plan: Plan, storage: Storage, clock: Clock, order: HandOrder) -> Run:
+    if order.resume:
+        return await _resumed(plan, storage, order.resume)
+    slot, trigger = _slot(plan, clock, order)
+    run = await storage.runs.request(plan, slot, trigger, seed=seed_for(plan, slot))
+    if run is None:
+        raise RunInProgress(
+            f"the slot {slot.key} of {plan.name} has a run already: see `switchwise status`, "
+            "or finish it with `switchwise run --resume RUN`"
+        )
+    return run
+
+
+async def _resumed(plan: Plan, storage: Storage, run_id: str) -> Run:
+    run = await storage.runs.run(run_id)
+    if run is None:
+        raise ConfigError(f"there is no run {run_id!r}, or several begin with it")
+    if run.plan_name != plan.name:
+        raise ConfigError(f"run {run.run_id} belongs to plan {run.plan_name}, not {plan.name}")
+    if run.status.is_final and run.status is not RunStatus.PARTIAL:
+        raise ConfigError(f"run {run.run_id} is {run.status.value}: there is nothing to resume")
+    return run
+
+
+def _as_begun(plan: Plan, run: Run) -> Plan:
+    """The plan with the candidates that the Run was begun with."""
+    config: Any = run.frozen.get("config")
+    if not isinstance(config, Mapping):
+        return plan
+    return with_candidates(plan, tuple(str(one["name"]) for one in config["candidates"]))
+
+
+def _slot(plan: Plan, clock: Clock, order: HandOrder) -> tuple[Slot, Trigger]:
+    zone = plan.schedule.timezone if plan.schedule else UTC
+    now = clock.now()
+    if order.as_of is None:
+        return Slot(key=f"{now.astimezone(zone):%Y-%m-%dT%H:%M}", at=now), Trigger.HAND
+    at = order.as_of if order.as_of.tzinfo else order.as_of.replace(tzinfo=zone)
+    if at > now:
+        raise ConfigError("--as-of lies in the future: those prompts are not logged yet")
+    return slot_of_week(plan.schedule, at), Trigger.AS_OF
+
+
+def _next_slot(plan: Plan, clock: Clock) -> Slot | None:
+    if plan.schedule is None:
+        return None
+    return next(iter(next_slots(plan.schedule, clock.now(), 1)), None)
+
+
+def exit_code_of(document: JsonObject, run: Run | None) -> int:
+    """The exit code of a Run that ended: 0 done, 4 partial, else that of what failed it."""
+    match document["status"]:
+        case "done":
+            return 0
+        case "partial":
+            return 4
+    kind = getattr(errors, (run.error_code if run else None) or "", None)
+    if isinstance(kind, type) and issubclass(kind, errors.SwitchwiseError):
+        return kind.exit_code
+    return 1
+
+
+def _shown(show: Callable[[int, int], None]) -> Callable[[Progress], None]:
+    return lambda done: show(done.cases_done, done.cases_total)
+
+
+@asynccontextmanager
+async def _held(run: Run, storage: Storage, clock: Clock, owner: str) -> AsyncIterator[None]:
+    """Renew the Run's lease while it is worked, so that no daemon takes it for abandoned."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            with suppress(StorageUnavailable):
+                await storage.runs.renew(run.run_id, owner=owner, now=clock.now(), lease_s=LEASE_S)
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        with suppress(asyncio.CancelledError):
+            await renewing
+
+
+@asynccontextmanager
+async def _stopped_by_signals(stop: asyncio.Event) -> AsyncIterator[None]:
+    """Ctrl-C and SIGTERM let calls in flight settle; the second one ends the process."""
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        tell("stopping: calls in flight are settled first")
+        stop.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

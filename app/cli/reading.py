@@ -1,0 +1,109 @@
+"""`report`, `history`, `explain`, `cases`: what is stored, without calling anything."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.options import ConfigOption, JsonOption, PlanOption, RunArgument
+
+
+def report(
+    *,
+    run: RunArgument = None,
+    config: ConfigOption = None,
+    plan: PlanOption = None,
+    as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV line per model.")] = False,
+) -> None:
+    """Show a run: leaderboard with intervals, comparisons, verdicts in words."""
+    from app.cli.output import console, print_json, print_text
+    from app.cli.reports import print_report, report_csv, report_markdown
+    from app.cli.stored import read_stored, stored_document
+    from app.domain.errors import ConfigError
+
+    if sum((as_json, as_markdown, as_csv)) > 1:
+        raise ConfigError("choose one of --json, --md and --csv")
+    document = read_stored(config, plan, lambda storage, name: stored_document(storage, name, run))
+    if as_json:
+        print_json(document)
+    elif as_markdown:
+        print_text(report_markdown(document))
+    elif as_csv:
+        print_text(report_csv(document))
+    else:
+        print_report(document, console())
+
+
+def history(
+    *,
+    config: ConfigOption = None,
+    plan: PlanOption = None,
+    weeks: Annotated[int, typer.Option("--last", min=1, max=520, help="Runs to show.")] = 12,
+    model: Annotated[
+        str | None, typer.Option("--model", help="One model only.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Show the trend of every model over the latest scheduled runs."""
+    from app.cli.histories import history_csv, history_rows, print_history
+    from app.cli.output import console, print_json, print_text
+    from app.cli.stored import read_stored, stored_documents
+
+    documents = read_stored(
+        config, plan, lambda storage, name: stored_documents(storage, name, weeks)
+    )
+    rows = history_rows(documents, model=model)
+    if as_json:
+        print_json({"plan": documents[-1]["plan"] if documents else plan, "history": rows})
+    elif as_csv:
+        print_text(history_csv(rows))
+    else:
+        print_history(rows, console())
+
+
+def explain(
+    *,
+    run: RunArgument = None,
+    config: ConfigOption = None,
+    plan: PlanOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain the verdicts of a run: every test of the policy with its numbers."""
+    from app.cli.explanations import explanation, print_explanation
+    from app.cli.output import console, print_json
+    from app.cli.stored import read_stored, stored_document
+
+    document = read_stored(config, plan, lambda storage, name: stored_document(storage, name, run))
+    if as_json:
+        print_json(explanation(document))
+    else:
+        print_explanation(document, console())
+
+
+def cases(
+    *,
+    run: RunArgument = None,
+    config: ConfigOption = None,
+    plan: PlanOption = None,
+    candidate: Annotated[
+        str | None, typer.Option("--candidate", help="One candidate only.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Pairs to show.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the pairs that got worse, worst first; shows no prompt text."""
+    from app.cli.output import console, print_json
+    from app.cli.stored import read_stored
+    from app.cli.worst_cases import print_worst, worst_cases
+
+    found = read_stored(
+        config,
+        plan,
+        lambda storage, name: worst_cases(storage, name, run, candidate=candidate, limit=limit),
+    )
+    if as_json:
+        print_json(found)
+    else:
+        print_worst(found, console())

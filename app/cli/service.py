@@ -1,0 +1,170 @@
+"""The service: daemon and health pages in one process, until it is told to stop."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from starlette.applications import Starlette
+
+from app.cli.http_server import listening, serving
+from app.daemon.service import Daemon, DaemonTools, Execute
+from app.daemon.slots import next_slots
+from app.domain.errors import ConfigError, SwitchwiseError
+from app.domain.plans import Plan, Server
+from app.domain.runs import Run, RunStatus
+from app.plans.addresses import is_loopback
+from app.ports import Clock, Notifier
+from app.settings import Settings
+from app.storage.migrations import require_current
+from app.web.health import Check, health_routes
+from app.wiring import (
+    RunOptions,
+    Storage,
+    clock_for,
+    heartbeat,
+    notifier_for,
+    open_storage,
+    owner_name,
+    seed_for,
+    work_run,
+)
+
+ANSWER_WITHIN_S = 5.0
+MOST_MISSED_TICKS = 4
+
+_log = structlog.get_logger(__name__)
+
+
+def serve_plans(settings: Settings, plans: Sequence[Plan], dsn: str) -> None:
+    """Serve the plans until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: If the address cannot be bound, or is public without a token.
+    """
+    server = server_of(plans)
+    with listening(server.host, server.port) as listener:
+        _log.info(
+            "serving",
+            plans=[plan.name for plan in plans],
+            bind=f"{server.host}:{listener.getsockname()[1]}",
+        )
+        asyncio.run(_serve(settings, plans, dsn, listener))
+    _log.info("stopped")
+
+
+def server_of(plans: Sequence[Plan]) -> Server:
+    """Where to listen: what the plans say, which must not contradict each other.
+
+    Raises:
+        ConfigError: If they do, or if the address is public and no token is set.
+    """
+    told = {plan.server for plan in plans if plan.server != Server()}
+    if len(told) > 1:
+        raise ConfigError("server: the plans name different addresses; one process serves them all")
+    server = next(iter(told), Server())
+    if not is_loopback(server.host) and not server.token:
+        raise ConfigError(
+            f"server.bind: {server.host} is open to others: set server.token "
+            '(token: "${DASHBOARD_TOKEN}") or bind to 127.0.0.1'
+        )
+    return server
+
+
+async def _serve(
+    settings: Settings, plans: Sequence[Plan], dsn: str, listener: socket.socket
+) -> None:
+    clock, owner = clock_for(settings), owner_name()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with open_storage(dsn, clock, plans) as storage, _notifiers(plans, clock) as notifiers:
+        tools = DaemonTools(
+            store=storage.runs,
+            alerts=storage.alerts,
+            clock=clock,
+            notifiers=notifiers,
+            heartbeat=heartbeat(),
+            execute=_executor(settings, storage, clock, stop, owner),
+            seed_for=seed_for,
+            stop=stop,
+            owner=owner,
+        )
+        daemon = Daemon(plans, tools)
+        routes = health_routes(
+            alive=_alive(daemon, storage, clock, tools.tick_s), ready=_ready(dsn)
+        )
+        async with serving(Starlette(routes=routes), listener):
+            await daemon.serve()
+
+
+def _executor(
+    settings: Settings, storage: Storage, clock: Clock, stop: asyncio.Event, owner: str
+) -> Execute:
+    """What works a Run here; the owner is the daemon's, which renews the Run's lease."""
+
+    async def execute(run: Run, plan: Plan) -> RunStatus:
+        upcoming = next_slots(plan.schedule, clock.now(), 1) if plan.schedule else ()
+        options = RunOptions(owner=owner, stop=stop, next_slot=upcoming[0] if upcoming else None)
+        document = await work_run(run, plan, storage, settings, options)
+        return RunStatus(str(document["status"]))
+
+    return execute
+
+
+@asynccontextmanager
+async def _notifiers(plans: Sequence[Plan], clock: Clock) -> AsyncIterator[Mapping[str, Notifier]]:
+    """What delivers the messages of each plan; the console is stdout."""
+    async with AsyncExitStack() as stack:
+        made = {plan.name: notifier_for(plan, clock, sys.stdout) for plan in plans}
+        for notifier in made.values():
+            stack.push_async_callback(notifier.close)
+        yield made
+
+
+def _alive(daemon: Daemon, storage: Storage, clock: Clock, tick_s: float) -> Check:
+    """Whether ticks reach the database and the loop keeps up."""
+
+    async def check() -> tuple[bool, Mapping[str, object]]:
+        health = daemon.health
+        since = None if health.ticked_at is None else clock.monotonic() - health.ticked_at
+        answers = await _answers(storage)
+        is_ticking = since is not None and since < tick_s * MOST_MISSED_TICKS
+        return answers and is_ticking, {
+            "database": answers,
+            "seconds_since_tick": None if since is None else round(since, 1),
+            "loop_lag_seconds": round(health.lag_s, 3),
+            "last_error": health.last_error,
+            "running": dict(health.running),
+        }
+
+    return check
+
+
+def _ready(dsn: str) -> Check:
+    """Whether the database answers with this program's schema."""
+
+    async def check() -> tuple[bool, Mapping[str, object]]:
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                await asyncio.to_thread(require_current, dsn)
+        except TimeoutError:
+            return False, {"reason": f"no answer within {ANSWER_WITHIN_S:g} s"}
+        except SwitchwiseError as error:
+            return False, {"reason": type(error).__name__}
+        return True, {}
+
+    return check
+
+
+async def _answers(storage: Storage) -> bool:
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            await storage.runs.plan_names()
+    except (TimeoutError, SwitchwiseError):
+        return False
+    return True
