@@ -6,8 +6,11 @@ from app.domain.results import Summary
 
 HIGH_QUALITY = 0.80
 LOW_QUALITY = 0.50
-HIGH_COST_RATIO = 2.0
-"""A model is dear when a request costs at least this many times the cheapest model's."""
+HIGH_COST_RATIO = 1.5
+"""A model is dear when a request costs at least this many times that of the cheapest usable model.
+
+A model of low quality is not usable, however cheap: beside it everything would look dear.
+"""
 
 HIGH_LATENCY_SPREAD = 3.0
 """Latency varies much when p95 is at least this many times p50."""
@@ -44,13 +47,17 @@ def _quality_and_cost(summary: Summary, everyone: Sequence[Summary]) -> str | No
             f"{max(qualities):.2f}: the model is the limit, not the prompt."
         )
     level = "High" if quality >= HIGH_QUALITY else "Moderate"
-    times = _times_the_cheapest(summary, everyone)
+    times = _times_the_cheapest(summary, [other for other in everyone if _is_usable(other)])
     if times is None:
         return f"{level} quality ({quality:.2f})."
     is_dear = times >= HIGH_COST_RATIO
-    cost = f"{times:.1f} times the cheapest model's" if times > 1 else "the lowest of all models"
+    cost = f"{times:.1f} times the cheapest usable model's" if times > 1 else "the lowest"
     said = f"{level} quality ({quality:.2f}) at {'high' if is_dear else 'low'} cost ({cost})"
     return f"{said}: {_paths(is_high=quality >= HIGH_QUALITY, is_dear=is_dear)}."
+
+
+def _is_usable(summary: Summary) -> bool:
+    return summary.quality is not None and summary.quality.point >= LOW_QUALITY
 
 
 def _paths(*, is_high: bool, is_dear: bool) -> str:

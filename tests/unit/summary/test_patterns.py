@@ -41,21 +41,25 @@ FAIR_AND_CHEAP = figures("small", 0.65, 1.0)
         (
             GOOD_AND_DEAR,
             (
-                "High quality (0.90) at high cost (10.0 times the cheapest model's): "
+                "High quality (0.90) at high cost (10.0 times the cheapest usable model's): "
                 "for critical paths."
             ),
         ),
         (
             FAIR_AND_CHEAP,
-            (
-                "Moderate quality (0.65) at low cost (the lowest of all models): "
-                "for high-volume paths."
-            ),
+            ("Moderate quality (0.65) at low cost (the lowest): for high-volume paths."),
         ),
     ],
 )
 def test_quality_and_cost_say_where_a_model_belongs(summary: Summary, expected: str) -> None:
     assert pattern(summary, [GOOD_AND_DEAR, FAIR_AND_CHEAP]) == expected
+
+
+def test_a_useless_model_however_cheap_does_not_make_the_others_look_dear() -> None:
+    useless = figures("useless", 0.20, 0.01)
+    assert pattern(FAIR_AND_CHEAP, [useless, FAIR_AND_CHEAP, GOOD_AND_DEAR]) == (
+        "Moderate quality (0.65) at low cost (the lowest): for high-volume paths."
+    )
 
 
 def test_low_quality_on_every_model_points_at_the_prompt() -> None:
