@@ -16,6 +16,8 @@ from app.domain.cases import Window
 from app.domain.plans import LogSettings
 from app.logsources.file import FileLogs
 from app.logsources.litellm import LiteLLMLogs
+from app.logsources.otel import OtelLogs
+from app.logsources.phoenix import PhoenixLogs
 from app.logsources.postgres import PostgresLogs
 from app.ports import LogRow, LogSource
 from app.sampling.prompts import Replayable, replayable_of
@@ -151,8 +153,47 @@ def litellm(rows: Sequence[Logged], _folder: Path, dsn: str) -> Open:
     return lambda: LiteLLMLogs(settings, dsn=dsn)
 
 
+def phoenix(rows: Sequence[Logged], _folder: Path, dsn: str) -> Open:
+    _fill(
+        dsn,
+        "CREATE TABLE spans (id int PRIMARY KEY, start_time timestamptz, span_kind text,"
+        " attributes jsonb, status_code text)",
+        "INSERT INTO spans VALUES (%s, %s, %s, %s, 'OK')",
+        [
+            (number, row.at, kind, json.dumps(attributes))
+            for row in rows
+            for number, kind, attributes in (
+                (int(row.row_id), "LLM", _openinference(row)),
+                (-1 - int(row.row_id), "CHAIN", {}),
+            )
+        ],
+    )
+    settings = LogSettings(segments={"route": "attributes->'metadata'->>'route'"})
+    return lambda: PhoenixLogs(settings, dsn=dsn)
+
+
+def otel(rows: Sequence[Logged], _folder: Path, dsn: str) -> Open:
+    _fill(
+        dsn,
+        "CREATE TABLE llm_spans (span_id text PRIMARY KEY, start_time timestamptz,"
+        " attributes jsonb)",
+        "INSERT INTO llm_spans VALUES (%s, %s, %s)",
+        [(row.row_id, row.at, json.dumps(_gen_ai(row))) for row in rows],
+    )
+    settings = LogSettings(table="llm_spans", segments={"route": "attributes->>'route'"})
+    return lambda: OtelLogs(settings, dsn=dsn)
+
+
 NEED_NO_DATABASE: tuple[Build, ...] = (memory, jsonl, csv_file)
-ADAPTERS: tuple[Build, ...] = (*NEED_NO_DATABASE, table, numbered_table, query, litellm)
+ADAPTERS: tuple[Build, ...] = (
+    *NEED_NO_DATABASE,
+    table,
+    numbered_table,
+    query,
+    litellm,
+    phoenix,
+    otel,
+)
 
 
 @pytest.fixture(scope="module", params=ADAPTERS, ids=lambda build: build.__name__)
@@ -279,6 +320,16 @@ async def test_it_can_be_checked_and_explained(source: LogSource) -> None:
     assert all(isinstance(warning, str) for warning in await source.check())
     explained = await source.explain(WINDOW)
     assert explained is None or "cost" in explained
+
+
+def _openinference(row: Logged) -> dict[str, object]:
+    message = {"message": {"role": "user", "content": row.prompt}}
+    return {"llm": {"input_messages": [message]}, "metadata": {"route": row.route}}
+
+
+def _gen_ai(row: Logged) -> dict[str, object]:
+    message = {"role": "user", "parts": [{"type": "text", "content": row.prompt}]}
+    return {"gen_ai.input.messages": json.dumps([message]), "route": row.route}
 
 
 def _record(row: Logged) -> dict[str, str]:
