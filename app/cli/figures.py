@@ -1,16 +1,18 @@
 """Figures of a Run's document as people read them; an absent figure is a dash."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
-from app.alerting.words import ABSENT, money, percent, signed
+from app.alerting.words import ABSENT, MINUS, money, percent, signed
 
 Figure = Mapping[str, Any] | None
+_CENT = Decimal("0.01")
 
 
 def number(value: float | None, digits: int = 2) -> str:
     """A plain number."""
-    return ABSENT if value is None else f"{value:.{digits}f}"
+    return ABSENT if value is None else signed(value, digits).removeprefix("+")
 
 
 def whole(value: int | None) -> str:
@@ -58,8 +60,14 @@ def points(value: float | None) -> str:
 
 
 def dollars(text: str | None) -> str:
-    """Money, which documents hold as decimal text."""
-    return ABSENT if text is None else money(float(text))
+    """Money, which documents hold as decimal text; small sums keep two figures."""
+    if text is None:
+        return ABSENT
+    amount = Decimal(text)
+    if not amount or abs(amount) >= _CENT / 10:
+        return money(amount)
+    exact = round(abs(amount), 1 - abs(amount).adjusted())
+    return f"{MINUS if amount < 0 else ''}${exact:f}"
 
 
 def dollar_range(figure: Figure) -> str:

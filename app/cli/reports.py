@@ -57,7 +57,8 @@ def print_report(document: Document, console: Console) -> None:
 
 def report_markdown(document: Document) -> str:
     """The whole report as Markdown."""
-    lines = [f"## {escaped(headline(document))}", "", *map(escaped, circumstances(document)), ""]
+    lines = [f"## {escaped(headline(document))}", ""]
+    lines += [*(f"- {escaped(line)}" for line in circumstances(document)), ""]
     for table in _tables(document):
         lines += [markdown_table(table), ""]
     for sentence in verdict_sentences(document):
@@ -183,35 +184,42 @@ def speed(document: Document) -> Table:
 
 
 def comparisons(document: Document) -> Table:
-    """Every candidate against the primary, on the verdict's window."""
+    """Verdict, quality and value of every candidate, on the verdict's window."""
+    columns = ("Candidate", "Verdict", "Pairs", "Quality", "Value ratio", "Success")
     return Table(
         title=f"Against {_primary_name(document)}",
-        columns=(
-            "Candidate",
-            "Verdict",
-            "Pairs",
-            "Quality",
-            "Bill",
-            "Value ratio",
-            "Success",
-            "p95",
-            "A month",
-        ),
-        right=frozenset({"Pairs", "Quality", "Bill", "Value ratio", "Success", "p95", "A month"}),
-        emphasised=frozenset(
-            index for index, one in enumerate(document["comparisons"]) if one["verdict"] == "switch"
-        ),
+        columns=columns,
+        right=frozenset(columns[2:]),
+        emphasised=_switches(document),
         rows=[
             (
                 one["candidate"],
                 one["verdict"],
                 _pairs(one),
                 difference(one["quality_delta"]),
-                _bill(one["saving"]),
                 interval(one["value_ratio"]),
                 points(one["success_delta"]),
-                ratio(one["latency_p95_ratio"]),
+            )
+            for one in document["comparisons"]
+        ],
+    )
+
+
+def consequences(document: Document) -> Table:
+    """What a switch would change: bill and latency."""
+    columns = ("Candidate", "Bill", "Saved a month", "Latency p50", "p95")
+    return Table(
+        title="What a switch would change",
+        columns=columns,
+        right=frozenset(columns[1:]),
+        emphasised=_switches(document),
+        rows=[
+            (
+                one["candidate"],
+                _bill(one["saving"]),
                 dollar_range(one["monthly_saving_usd"]),
+                ratio(one.get("latency_p50_ratio")),
+                ratio(one["latency_p95_ratio"]),
             )
             for one in document["comparisons"]
         ],
@@ -242,18 +250,21 @@ def losing_segments(document: Document) -> Table | None:
 
 
 def verdict_sentences(document: Document) -> Iterator[str]:
-    """What is said of each candidate and why, in words."""
+    """What is said of each candidate and why, in words; caveats of all are left to `remarks`."""
+    shared = set(_shared_caveats(document))
     for one in document["comparisons"]:
         meaning = MEANINGS.get(one["verdict"], one["verdict"])
         reasons = " ".join(_sentence(reason) for reason in one["reasons"])
-        caveats = " ".join(_sentence(caveat) for caveat in one.get("caveats") or ())
+        own = [caveat for caveat in one.get("caveats") or () if caveat not in shared]
+        caveats = " ".join(_sentence(caveat) for caveat in own)
         yield " ".join(
             part for part in (f"{one['candidate']}: {meaning}.", reasons, caveats) if part
         )
 
 
 def remarks(document: Document) -> Iterator[str]:
-    """Patterns, drift, judge and spend, in sentences."""
+    """Shared caveats, patterns, drift, judge and spend, in sentences."""
+    yield from _shared_caveats(document)
     for model in document["models"]:
         if model.get("pattern"):
             yield f"{model['name']}: {model['pattern']}"
@@ -269,7 +280,7 @@ def remarks(document: Document) -> Iterator[str]:
         f"judge {dollars(spend['judge_usd'])}."
     )
     for alert in document["alerts"]:
-        yield f"Alert: {alert['title']} ({alert['key']})"
+        yield f"Message: {alert['title']} ({alert['key']})"
 
 
 def _parts(document: Document) -> Iterator[RenderableType]:
@@ -293,9 +304,18 @@ def _tables(document: Document) -> Iterator[Table]:
         yield speed(document)
     if document["comparisons"]:
         yield comparisons(document)
+        yield consequences(document)
     losing = losing_segments(document)
     if losing is not None:
         yield losing
+
+
+def _shared_caveats(document: Document) -> list[str]:
+    """Caveats that hold for every candidate, to be said once."""
+    told = [one.get("caveats") or () for one in document["comparisons"]]
+    if len(told) < 2:
+        return []
+    return [caveat for caveat in told[0] if all(caveat in others for others in told)]
 
 
 def _judge(judge: Document) -> Iterator[str]:
@@ -362,6 +382,11 @@ def _ends(stem: str, figure: Document | None, unit: str = "") -> dict[str, objec
 
 def _primaries(models: Sequence[Document]) -> frozenset[int]:
     return frozenset(index for index, model in enumerate(models) if model["role"] == "primary")
+
+
+def _switches(document: Document) -> frozenset[int]:
+    verdicts = [one["verdict"] for one in document["comparisons"]]
+    return frozenset(index for index, verdict in enumerate(verdicts) if verdict == "switch")
 
 
 def _primary_name(document: Document) -> str:

@@ -33,11 +33,12 @@ def terminal_table(table: Table) -> RichTable:
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    for column in table.columns:
+    for index, column in enumerate(table.columns):
         made.add_column(
             Text(column),
             justify="right" if column in table.right else "left",
-            no_wrap=column in table.right,
+            overflow="fold",
+            min_width=_longest_word(column, *(row[index] for row in table.rows)),
         )
     for index, row in enumerate(table.rows):
         style = "bold" if index in table.emphasised else ""
@@ -63,6 +64,11 @@ def escaped(text: str) -> str:
     for mark in ("\\", "|", "*", "_", "`", "<", "[", "]"):
         text = text.replace(mark, f"\\{mark}" if mark != "<" else "&lt;")
     return " ".join(text.split())
+
+
+def _longest_word(*texts: str) -> int:
+    """Narrower than this, a column would cut words."""
+    return max((len(word) for text in texts for word in text.split()), default=0)
 
 
 def _line(cells: Sequence[str]) -> str:
