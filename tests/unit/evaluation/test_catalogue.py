@@ -44,6 +44,13 @@ class Coloured:
         return Score(value=1.0)
 
 
+class Promising:
+    """Returns what would have to be awaited, from an ordinary method."""
+
+    def score(self, case: Case, completion: Completion) -> object:
+        return Coloured().score(case, completion)
+
+
 class Silent:
     """Has no score method."""
 
@@ -109,6 +116,12 @@ def test_an_own_evaluator_that_returns_no_score_is_unscored() -> None:
     record = build_evaluators(made)[0].record(case(), "prod", completion())
     assert record.score is None
     assert "returned float" in str(record.result)
+
+
+def test_an_own_evaluator_that_returns_a_coroutine_is_unscored_and_leaves_none_behind() -> None:
+    made = plan(one(f"python:{HERE}:Promising"))
+    record = build_evaluators(made)[0].record(case(), "prod", completion())
+    assert "returned coroutine" in str(record.result)
 
 
 def test_an_installed_package_brings_its_evaluators(monkeypatch: pytest.MonkeyPatch) -> None:
