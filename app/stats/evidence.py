@@ -57,6 +57,8 @@ class Moments:
         df: Degrees of freedom of `cov`.
         loose_variance: What the variance of the mean quality difference would be if turns of one
             conversation were independent; compared with `cov` it tells what repetition costs.
+        cost_thirds: Third central moments of the mean costs: (ccc, ccp, cpp, ppp). They tell when
+            the candidate's bill has the heavier tail, which a mean and a variance hide.
     """
 
     mean: Vector
@@ -65,9 +67,11 @@ class Moments:
     clusters: int
     df: float
     loose_variance: float
+    cost_thirds: Vector
 
     def __post_init__(self) -> None:
-        numbers = (*self.mean, *chain(*self.cov), self.n_eff, self.df, self.loose_variance)
+        numbers = (*self.mean, *chain(*self.cov), self.n_eff, self.df)
+        numbers += (self.loose_variance, *self.cost_thirds)
         if len(self.mean) != 4 or [len(row) for row in self.cov] != [4, 4, 4, 4]:
             raise InvalidNumbersError("moments are four means and a 4x4 covariance")
         if not all(map(isfinite, numbers)):
@@ -105,6 +109,7 @@ class Moments:
             "clusters": self.clusters,
             "df": self.df,
             "loose_variance": self.loose_variance,
+            "cost_thirds": list(self.cost_thirds),
         }
 
     @classmethod
@@ -117,6 +122,7 @@ class Moments:
             clusters=int(document["clusters"]),
             df=float(document["df"]),
             loose_variance=float(document["loose_variance"]),
+            cost_thirds=_vector(document["cost_thirds"]),
         )
 
 
@@ -132,6 +138,7 @@ class Evidence:
         cov: 4x4 covariance of `mean`.
         df: Degrees of freedom of `cov`.
         loose_variance: As in `Moments`.
+        cost_thirds: As in `Moments`.
         n10: Effective number of pairs in which only the primary succeeded.
         n01: Effective number of pairs in which only the candidate succeeded.
         worst: The same moments over all pairs, with the candidate's unscored replies at 0 and the
@@ -153,6 +160,7 @@ class Evidence:
     cov: Matrix
     df: float
     loose_variance: float
+    cost_thirds: Vector
     n10: float
     n01: float
     worst: Moments
@@ -183,6 +191,7 @@ class Evidence:
             clusters=self.clusters,
             df=self.df,
             loose_variance=self.loose_variance,
+            cost_thirds=self.cost_thirds,
         )
 
     @property
@@ -237,6 +246,7 @@ class Evidence:
             cov=_matrix(document["cov"]),
             df=float(document["df"]),
             loose_variance=float(document["loose_variance"]),
+            cost_thirds=_vector(document["cost_thirds"]),
             n10=float(document["n10"]),
             n01=float(document["n01"]),
             worst=Moments.from_json(document["worst"]),
@@ -340,6 +350,7 @@ def pair_evidence(  # noqa: PLR0913 -- one keyword per column of the paired tabl
         cov=plain.cov,
         df=plain.df,
         loose_variance=plain.loose_variance,
+        cost_thirds=plain.cost_thirds,
         n10=float(worst.n_eff * w[good_p & ~good_c].sum()),
         n01=float(worst.n_eff * w[good_c & ~good_p].sum()),
         worst=worst,
@@ -387,6 +398,7 @@ def pool(evidences: Sequence[Evidence]) -> Evidence:
         cov=plain.cov,
         df=plain.df,
         loose_variance=plain.loose_variance,
+        cost_thirds=plain.cost_thirds,
         n10=sum(week.n10 for week in evidences),
         n01=sum(week.n01 for week in evidences),
         worst=pool_moments([week.worst for week in evidences]),
@@ -414,6 +426,7 @@ def pool_moments(weeks: Sequence[Moments]) -> Moments:
         clusters=sum(week.clusters for week in weeks),
         df=float(sum(week.df for week in weeks)),
         loose_variance=float(f**2 @ np.array([week.loose_variance for week in weeks])),
+        cost_thirds=_vector(f**3 @ np.array([week.cost_thirds for week in weeks])),
     )
 
 
@@ -453,6 +466,7 @@ class _Design:
             clusters=count,
             df=float(count - 1),
             loose_variance=float(_scatter(difference, stratum[cluster])[0, 0]),
+            cost_thirds=_thirds(sums[:, COST_C], sums[:, COST_P], stratum),
         )
 
     def _residuals(self, table: FloatArray, stratum: IntArray) -> FloatArray:
@@ -479,6 +493,14 @@ def _scatter(sums: FloatArray, stratum: IntArray) -> FloatArray:
     members = np.bincount(stratum)[stratum].astype(np.float64)
     weight = members / np.maximum(members - 1, 1)
     return np.asarray((sums * weight[:, None]).T @ sums, dtype=np.float64)
+
+
+def _thirds(candidate: FloatArray, primary: FloatArray, stratum: IntArray) -> Vector:
+    """Return the unbiased third central moments (ccc, ccp, cpp, ppp) of two sums of residuals."""
+    m = np.bincount(stratum)[stratum].astype(np.float64)
+    weight = np.where(m > 2, m**2 / np.maximum((m - 1) * (m - 2), 1.0), 1.0)
+    powers = (3, 2, 1, 0)
+    return _vector([weight @ (candidate**a * primary ** (3 - a)) for a in powers])
 
 
 def _merge_lonely(stratum: IntArray) -> IntArray:

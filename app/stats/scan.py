@@ -31,6 +31,7 @@ from app.stats.rectifier import Rectifier
 from app.stats.switch_tests import (
     SUCCESS_Z,
     LatencyCheck,
+    cost_skewness,
     latency_check,
     quality_z,
     stacked,
@@ -127,6 +128,8 @@ class WindowTest:
         value_z: z of "cost per quality point saves the minimum".
         worst_quality_z: The same with unscored replies at their worst.
         worst_value_z: The same with unscored replies at their worst.
+        cost_skewness: Skewness that costs give the value test, per pair; below 0 where the
+            candidate's bill has the heavier tail, on this window or the longest.
         refusal: Why the value test could not be made, None when it could.
     """
 
@@ -140,6 +143,7 @@ class WindowTest:
     value_z: float
     worst_quality_z: float
     worst_value_z: float
+    cost_skewness: float
     refusal: str | None
 
     @property
@@ -387,10 +391,13 @@ class _Lens:
             return ()
         plain = [self.correct(evidence.plain) for evidence in pools.values()]
         worst = [self.correct(evidence.worst) for evidence in pools.values()]
-        mean, cov, n, df = stacked(plain + worst)
-        z_quality = quality_z(mean, cov, n, df, margin=self.policy.quality_margin)
-        z_value = value_z(mean, cov, n, df, bar=self.policy.bar)
         half = len(plain)
+        mean, cov, n, df, thirds = stacked(plain + worst)
+        z_quality = quality_z(mean, cov, n, df, margin=self.policy.quality_margin)
+        skewness = cost_skewness(mean, cov, n, thirds, bar=self.policy.bar)
+        longest = np.where(np.arange(2 * half) < half, skewness[half - 1], skewness[-1])
+        skewness = np.minimum(skewness, longest)  # a short window may not have met the tail yet
+        z_value = value_z(mean, cov, n, df, bar=self.policy.bar, skewness=skewness)
         return tuple(
             WindowTest(
                 weeks=weeks,
@@ -403,6 +410,7 @@ class _Lens:
                 value_z=float(z_value[i]),
                 worst_quality_z=float(z_quality[half + i]),
                 worst_value_z=float(z_value[half + i]),
+                cost_skewness=float(skewness[i]),
                 refusal=value_refusal(moments.mean),
             )
             for i, ((weeks, evidence), moments) in enumerate(zip(pools.items(), plain, strict=True))

@@ -5,8 +5,9 @@ last two of `cov` the covariance of that mean, and leading axes are windows, can
 simulated years alike. Every z is finite: where a test cannot be made (nothing of quality to
 divide by) it is `NEVER`, and `value_refusal` says why.
 
-Sources: Fieller (1954), J. R. Stat. Soc. B 16; Bonett & Price (2012), J. Educ. Behav. Stat. 37
-(adjusted Wald for paired proportions); Berger (1982), Technometrics 24 (intersection-union).
+Sources: Fieller (1954), J. R. Stat. Soc. B 16; Hall (1992), J. R. Stat. Soc. B 54 (skewness);
+Bonett & Price (2012), J. Educ. Behav. Stat. 37 (adjusted Wald for paired proportions); Berger
+(1982), Technometrics 24 (intersection-union).
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ PSEUDO_PAIRS = 0.5
 
 SUCCESS_Z = 2.33
 """The success guardrail must be passed, and a broken one is called, at this z (one-sided 1 %)."""
+
+_T_LIMIT = 1e6
 
 TAIL_SUPPORT = 5
 """Observations that must lie beyond a percentile before it is shown or judged."""
@@ -102,7 +105,13 @@ def quality_z(
 
 
 def value_z(
-    mean: ArrayLike, cov: ArrayLike, n: ArrayLike, df: ArrayLike, *, bar: float
+    mean: ArrayLike,
+    cov: ArrayLike,
+    n: ArrayLike,
+    df: ArrayLike,
+    *,
+    bar: float,
+    skewness: ArrayLike = 0.0,
 ) -> FloatArray:
     """Return z of "cost per quality point is below `bar` times the primary's".
 
@@ -117,6 +126,9 @@ def value_z(
         n: Independent pairs (`Moments.independent_n`), shape (...).
         df: Degrees of freedom, shape (...).
         bar: The ratio to stay below: 1 less the minimum saving.
+        skewness: `cost_skewness`, shape (...). Where it is negative the candidate's bill has the
+            heavier tail: t is too large while the tail is unseen, and Hall's transformation
+            lowers it. Where it is positive t is left alone.
 
     Returns:
         z, shape (...); `NEVER` where `value_refusal` has a reason.
@@ -126,13 +138,41 @@ def value_z(
     2.06
     """
     mean, cov, n = _floats(mean), _floats(cov), _floats(n)
+    lean = np.minimum(_floats(skewness), 0.0) / np.sqrt(n)
     refused = (mean[..., COST_P] <= 0) | (mean[..., QUALITY_C] <= 0) | (mean[..., QUALITY_P] <= 0)
     safe = np.where(refused[..., None], 1.0, mean)
-    afforded = np.clip(safe[..., COST_C] / (bar * safe[..., COST_P]), 0.0, 1.0)
-    floor = safe[..., QUALITY_P] * afforded * (1 - afforded) / n
-    delta = z_of_t(_delta_t(safe, cov, floor, bar), df)
-    linear = z_of_t(_linear_t(safe, cov, floor, bar), df)
+    delta = z_of_t(_hall(_delta_t(safe, cov, n, bar), lean), df)
+    linear = z_of_t(_hall(_linear_t(safe, cov, n, bar), lean), df)
     return np.where(refused, NEVER, np.minimum(delta, linear))
+
+
+def cost_skewness(
+    mean: ArrayLike, cov: ArrayLike, n: ArrayLike, thirds: ArrayLike, *, bar: float
+) -> FloatArray:
+    """Return the per-pair skewness that costs give the linear form of the value test.
+
+    Negative when dear calls of the candidate outweigh those of the primary. Only the costs' share
+    is taken: qualities are bounded and have a floor.
+
+    Args:
+        mean: Shape (..., 4).
+        cov: Shape (..., 4, 4), covariance of the mean.
+        n: Independent pairs, shape (...).
+        thirds: Third central moments of the mean costs (ccc, ccp, cpp, ppp), shape (..., 4).
+        bar: The ratio to stay below.
+
+    >>> cov = np.diag([1e-4, 1e-4, 0, 0])
+    >>> float(cost_skewness([1, 1, 1, 1], cov, 100, [1e-6, 0, 0, 0], bar=1.0)) < -3
+    True
+    """
+    mean, cov, n, thirds = _floats(mean), _floats(cov), _floats(n), _floats(thirds)
+    _, _, q_c, q_p = np.moveaxis(mean, -1, 0)
+    c, p = -q_p, bar * q_c
+    third = c**3 * thirds[..., 0] + 3 * c**2 * p * thirds[..., 1]
+    third = third + 3 * c * p**2 * thirds[..., 2] + p**3 * thirds[..., 3]
+    variance = _linear_variance(mean, cov, n, bar)
+    certain = variance <= 0
+    return np.where(certain, 0.0, third / np.where(certain, 1.0, variance) ** 1.5 * np.sqrt(n))
 
 
 def value_refusal(mean: Vector) -> str | None:
@@ -212,35 +252,69 @@ def value_ratio(mean: ArrayLike) -> FloatArray:
     return np.where(defined, top / np.where(defined, bottom, 1.0), np.inf)
 
 
-def stacked(moments: list[Moments]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return mean, cov, independent pairs and df of several Moments, one leading axis."""
+def stacked(
+    moments: list[Moments],
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return mean, cov, independent pairs, df and cost thirds of Moments, one leading axis."""
     return (
         np.array([m.mean for m in moments]),
         np.array([m.cov for m in moments]),
         np.array([m.independent_n for m in moments]),
         np.array([m.df for m in moments]),
+        np.array([m.cost_thirds for m in moments]),
     )
 
 
-def _delta_t(mean: FloatArray, cov: FloatArray, floor: FloatArray, bar: float) -> FloatArray:
+def _delta_t(mean: FloatArray, cov: FloatArray, n: FloatArray, bar: float) -> FloatArray:
     """Return t of ln R against ln bar; +inf for a candidate that costs nothing."""
     free = mean[..., COST_C] <= 0
     inverse = 1.0 / np.where(mean > 0, mean, 1.0)
     gradient = tuple(s * inverse[..., i] for i, s in enumerate((1.0, -1.0, -1.0, 1.0)))
     gap = np.log(bar) - np.log(np.where(free, 1.0, value_ratio(mean)))
-    afforded = mean[..., COST_C] / (bar * mean[..., COST_P])
-    least = floor * np.where(free, 0.0, 1.0 / np.where(free, 1.0, afforded)) ** 2
-    variance = _quadratic(cov, range(4), gradient)
-    variance = np.maximum(variance, least * inverse[..., QUALITY_P] ** 2)
+    afforded = np.where(free, 1.0, mean[..., COST_C] / (bar * mean[..., COST_P]))
+    least = _loss_variance(mean, n, bar) * (inverse[..., QUALITY_P] / afforded) ** 2
+    variance = np.maximum(_quadratic(cov, range(4), gradient), least)
     return np.where(free, np.inf, _ratio_to_root(gap, variance))
 
 
-def _linear_t(mean: FloatArray, cov: FloatArray, floor: FloatArray, bar: float) -> FloatArray:
+def _linear_t(mean: FloatArray, cov: FloatArray, n: FloatArray, bar: float) -> FloatArray:
     """Return t of bar * cost_p * quality_c - cost_c * quality_p against 0."""
     x_c, x_p, q_c, q_p = np.moveaxis(mean, -1, 0)
-    gradient = (-q_p, bar * q_c, bar * x_p, -x_c)
-    variance = np.maximum(_quadratic(cov, range(4), gradient), floor * (bar * x_p) ** 2)
-    return _ratio_to_root(bar * x_p * q_c - x_c * q_p, variance)
+    return _ratio_to_root(bar * x_p * q_c - x_c * q_p, _linear_variance(mean, cov, n, bar))
+
+
+def _linear_variance(mean: FloatArray, cov: FloatArray, n: FloatArray, bar: float) -> FloatArray:
+    x_c, x_p, q_c, q_p = np.moveaxis(mean, -1, 0)
+    variance = _quadratic(cov, range(4), (-q_p, bar * q_c, bar * x_p, -x_c))
+    return np.maximum(variance, _loss_variance(mean, n, bar) * (bar * x_p) ** 2)
+
+
+def _loss_variance(mean: FloatArray, n: FloatArray, bar: float) -> FloatArray:
+    """Return the variance of losing, outright, just the share that the lower cost affords.
+
+    At the bar quality_c = a * quality_p with a = cost_c / (bar * cost_p): if the candidate loses
+    a share 1 - a of the primary's good replies, the mean of quality_c - a * quality_p has the
+    variance quality_p * a * (1 - a) / n.
+    """
+    paid = mean[..., COST_P] > 0
+    afforded = mean[..., COST_C] / (bar * np.where(paid, mean[..., COST_P], 1.0))
+    afforded = np.clip(afforded, 0.0, 1.0)
+    lost = np.maximum(mean[..., QUALITY_P], 0.0) * afforded * (1 - afforded)
+    return np.asarray(lost / n, dtype=np.float64)
+
+
+def _hall(t: FloatArray, lean: FloatArray) -> FloatArray:
+    """Return Hall's transformation of t for a statistic that leans left, never above t.
+
+    Beyond its plateau at t = -3 / lean the cubic would turn up again without meaning: there it is
+    held, so that a bill with a heavy tail needs about 13 skewness^2 pairs before it can convince.
+    """
+    leaning = (lean < 0) & (t > 0)
+    t = np.clip(t, -_T_LIMIT, _T_LIMIT)
+    lean = np.where(leaning, lean, -1.0)
+    held = np.minimum(t, -3.0 / lean)
+    bent = held + lean / 3 * held**2 + lean**2 / 27 * held**3 + lean / 6
+    return np.where(leaning, np.clip(bent, 0.0, t), t)
 
 
 def _ratio_to_root(gap: FloatArray, variance: FloatArray) -> FloatArray:

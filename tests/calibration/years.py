@@ -14,7 +14,14 @@ from scipy import special
 
 from app.stats.critical_values import WINDOWS, critical_value
 from app.stats.scan import RESOLVE_Z, SHORT_WEEKS, TestPolicy
-from app.stats.switch_tests import SUCCESS_Z, quality_z, success_z, value_ratio, value_z
+from app.stats.switch_tests import (
+    SUCCESS_Z,
+    cost_skewness,
+    quality_z,
+    success_z,
+    value_ratio,
+    value_z,
+)
 from tests.calibration.worlds import Batch, Floats, World
 
 BATCH_YEARS = 250
@@ -33,11 +40,13 @@ class Weeks:
     n_eff: Floats
     df: Floats
     loose: Floats
+    thirds: Floats
     worst_mean: Floats
     worst_cov: Floats
     worst_n_eff: Floats
     worst_df: Floats
     worst_loose: Floats
+    worst_thirds: Floats
     n10: Floats
     n01: Floats
 
@@ -55,6 +64,7 @@ class Looks:
     week_z: Floats
     points_pass: NDArray[np.bool_]
     success_z: Floats
+    week_success_z: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +109,12 @@ def reduce_weeks(
 ) -> Weeks:
     """Draw a world's weeks and keep their sufficient statistics."""
     drawn = [statistics(world.draw(rng, years, n, week)) for week in range(weeks)]
-    return Weeks(
-        **{
-            f.name: np.stack([getattr(week, f.name) for week in drawn], axis=1)
-            for f in fields(Weeks)
-        }
-    )
+    stacked = {
+        f.name: np.stack([getattr(week, f.name) for week in drawn], axis=1) for f in fields(Weeks)
+    }
+    if not world.hide_worst:  # nothing is unscored: the worst case is the plain one
+        stacked |= {name: stacked[name.removeprefix("worst_")] for name in stacked}
+    return Weeks(**stacked)
 
 
 def statistics(batch: Batch) -> Weeks:
@@ -134,10 +144,8 @@ def statistics(batch: Batch) -> Weeks:
     return Weeks(**dict(zip((f.name for f in fields(Weeks)), columns, strict=True)))
 
 
-def _moments(
-    table: Floats, mask: Floats, turns: int
-) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Return mean, covariance, n, df and loose variance of the masked rows of (years, n, 4)."""
+def _moments(table: Floats, mask: Floats, turns: int) -> tuple[Floats, ...]:
+    """Return mean, covariance, n, df, loose variance and cost thirds of rows (years, n, 4)."""
     years, n, _ = table.shape
     count = mask.sum(axis=1)
     share = mask / count[:, None]
@@ -156,7 +164,10 @@ def _moments(
         present = seats.reshape(years, groups, turns).max(axis=2)
     clusters = present.sum(axis=1)
     cov = residual.transpose(0, 2, 1) @ residual * (clusters / (clusters - 1))[:, None, None]
-    return mean, cov, count, clusters - 1, loose
+    c, p = residual[..., 0], residual[..., 1]
+    thirds = np.stack([(c**a * p ** (3 - a)).sum(axis=1) for a in (3, 2, 1, 0)], axis=1)
+    thirds *= (clusters**2 / ((clusters - 1) * (clusters - 2)))[:, None]
+    return mean, cov, count, clusters - 1, loose, thirds
 
 
 def look(
@@ -174,26 +185,42 @@ def look(
         price: Price factor of the candidates in each week; pooled weeks are re-priced at it.
         start: Week (from 0) in which each (year, candidate)'s history begins.
     """
-    factor = np.ones(weeks.mean.shape[1]) if price is None else price
+    span = weeks.mean.shape[1]
+    factor = np.ones(span) if price is None else price
+    kinds = [""] if weeks.worst_mean is weeks.mean else ["", "worst_"]
+    pools = {(kind, size): _pool(weeks, size, factor, kind) for kind in kinds for size in WINDOWS}
+    held = np.arange(span)[None, :, None] + np.ones_like(weeks.n_eff, dtype=np.intp)
+    if start is not None:
+        held = held - start[:, None, :]
     z, plain_z = [], []
-    for size in WINDOWS:
-        plain, n_pairs = _windowed(weeks, size, factor, policy, "")
-        worst, _ = _windowed(weeks, size, factor, policy, "worst_")
-        held = np.arange(weeks.mean.shape[1])[None, :, None] + 1
-        if start is not None:
-            held = held - start[:, None, :]
-        usable = (held >= size) & (n_pairs >= 0)
-        enough = usable & (n_pairs >= policy.min_pairs)
-        plain_z.append(np.where(usable, plain, -np.inf))
-        z.append(np.where(enough, np.minimum(plain, worst), -np.inf))
+    skewness = {kind: _skewness(pools, kind, held, policy) for kind in kinds}
+    for i, size in enumerate(WINDOWS):
+        both = [_z(pools[kind, size], skewness[kind][i], policy) for kind in kinds]
+        usable = held >= size
+        enough = usable & (pools["", size].pairs >= policy.min_pairs)
+        plain_z.append(np.where(usable, both[0], -np.inf))
+        z.append(np.where(enough, np.min(both, axis=0), -np.inf))
     points = _passes(weeks.mean, factor, policy) & _passes(weeks.worst_mean, factor, policy)
     return Looks(
         z=np.array(z),
         plain_z=np.array(plain_z),
         week_z=plain_z[0],
         points_pass=points,
-        success_z=_success(weeks, policy),
+        success_z=_success(weeks, held, policy),
+        week_success_z=_windowed_success(weeks, 1, policy),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pool:
+    """One window of every week: pooled statistics at that week's prices."""
+
+    mean: Floats
+    cov: Floats
+    n: Floats
+    df: Floats
+    thirds: Floats
+    pairs: Floats
 
 
 def decide(world: World, weeks: Weeks, policy: TestPolicy, *, states: bool = False) -> Outcome:
@@ -207,15 +234,15 @@ def decide(world: World, weeks: Weeks, policy: TestPolicy, *, states: bool = Fal
     alerted = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0)
     resolved = np.zeros_like(alerted)
     if states:
-        closes = _closing(weeks, looks, policy)
+        closes = _closing(looks)
         after = np.arange(span)[None, :, None] >= alerted[:, None, :]
         closing = closes & after & (alerted > 0)[:, None, :]
         resolved = np.where(closing.any(axis=1), closing.argmax(axis=1) + 1, 0)
     return Outcome(alerted=alerted, resolved=resolved)
 
 
-def _closing(weeks: Weeks, looks: Looks, policy: TestPolicy) -> NDArray[np.bool_]:
-    week_z = np.minimum(looks.week_z, _windowed_success(weeks, 1, policy))
+def _closing(looks: Looks) -> NDArray[np.bool_]:
+    week_z = np.minimum(looks.week_z, looks.week_success_z)
     short = np.full(week_z.shape, -np.inf)
     for i, size in enumerate(WINDOWS):
         if size <= SHORT_WEEKS:
@@ -223,27 +250,50 @@ def _closing(weeks: Weeks, looks: Looks, policy: TestPolicy) -> NDArray[np.bool_
     return np.asarray((week_z < RESOLVE_Z) | (short < 0))
 
 
-def _windowed(
-    weeks: Weeks, size: int, factor: Floats, policy: TestPolicy, kind: str
-) -> tuple[Floats, Floats]:
-    """Return min(z_D, z_R) of every window of `size` weeks and its independent pairs."""
+def _pool(weeks: Weeks, size: int, factor: Floats, kind: str) -> _Pool:
     n_eff, df = getattr(weeks, f"{kind}n_eff"), getattr(weeks, f"{kind}df")
-    loose = getattr(weeks, f"{kind}loose")
     total = _sliding(n_eff, size)
-    mean = _sliding(n_eff[..., None] * getattr(weeks, f"{kind}mean"), size) / total[..., None]
-    cov = (
-        _sliding((n_eff**2)[..., None, None] * getattr(weeks, f"{kind}cov"), size)
-        / (total**2)[..., None, None]
-    )
-    mean, cov = _priced(mean, cov, factor)
-    sum_df = _sliding(df, size)
+
+    def pooled(name: str, power: int) -> Floats:
+        values = getattr(weeks, f"{kind}{name}")
+        tail = (1,) * (values.ndim - n_eff.ndim)
+        weight = (n_eff**power).reshape(*n_eff.shape, *tail)
+        return _sliding(weight * values, size) / (total**power).reshape(*total.shape, *tail)
+
+    scale = np.ones((len(factor), 4))
+    scale[:, 0] = factor
+    cov = pooled("cov", 2) * (scale[:, :, None] * scale[:, None, :])[None, :, None]
     clusters = _sliding(df + 1, size)
-    n = _independent(total, clusters, cov, _sliding(n_eff**2 * loose, size) / total**2)
-    z = np.minimum(
-        quality_z(mean, cov, n, sum_df, margin=policy.quality_margin),
-        value_z(mean, cov, n, sum_df, bar=policy.bar),
+    thirds = pooled("thirds", 3) * (factor[:, None] ** np.array([3, 2, 1, 0]))[None, :, None]
+    return _Pool(
+        mean=pooled("mean", 1) * scale[None, :, None, :],
+        cov=cov,
+        n=_independent(total, clusters, cov, pooled("loose", 2)),
+        df=_sliding(df, size),
+        thirds=thirds,
+        pairs=np.minimum(total, clusters),
     )
-    return z, np.minimum(total, clusters)
+
+
+def _skewness(
+    pools: dict[tuple[str, int], _Pool], kind: str, held: NDArray[np.intp], policy: TestPolicy
+) -> list[Floats]:
+    """Return each window's cost skewness, at most that of the longest window held."""
+    own = []
+    for size in WINDOWS:
+        pool = pools[kind, size]
+        own.append(cost_skewness(pool.mean, pool.cov, pool.n, pool.thirds, bar=policy.bar))
+    longest = own[0]
+    for size, skewness in zip(WINDOWS, own, strict=True):
+        longest = np.where(held >= size, skewness, longest)
+    return [np.minimum(skewness, longest) for skewness in own]
+
+
+def _z(pool: _Pool, skewness: Floats, policy: TestPolicy) -> Floats:
+    return np.minimum(
+        quality_z(pool.mean, pool.cov, pool.n, pool.df, margin=policy.quality_margin),
+        value_z(pool.mean, pool.cov, pool.n, pool.df, bar=policy.bar, skewness=skewness),
+    )
 
 
 def _independent(total: Floats, clusters: Floats, cov: Floats, loose: Floats) -> Floats:
@@ -262,15 +312,6 @@ def _sliding(values: Floats, size: int) -> Floats:
     return sums
 
 
-def _priced(mean: Floats, cov: Floats, factor: Floats) -> tuple[Floats, Floats]:
-    scale = np.ones((len(factor), 4))
-    scale[:, 0] = factor
-    return (
-        mean * scale[None, :, None, :],
-        cov * (scale[:, :, None] * scale[:, None, :])[None, :, None],
-    )
-
-
 def _passes(mean: Floats, factor: Floats, policy: TestPolicy) -> NDArray[np.bool_]:
     priced = mean.copy()
     priced[..., 0] *= factor[None, :, None]
@@ -278,13 +319,11 @@ def _passes(mean: Floats, factor: Floats, policy: TestPolicy) -> NDArray[np.bool
     return np.asarray((difference > -policy.quality_margin) & (value_ratio(priced) < policy.bar))
 
 
-def _success(weeks: Weeks, policy: TestPolicy) -> Floats:
+def _success(weeks: Weeks, held: NDArray[np.intp], policy: TestPolicy) -> Floats:
     """Return Bonett-Price z on the longest window held in each week."""
-    span = weeks.n10.shape[1]
     z = np.empty(weeks.n10.shape)
     for size in WINDOWS:
-        held = np.arange(span) + 1 >= size
-        z[:, held] = _windowed_success(weeks, size, policy)[:, held]
+        z = np.where(held >= size, _windowed_success(weeks, size, policy), z)
     return z
 
 
