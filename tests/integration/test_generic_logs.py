@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import os
+import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -9,6 +12,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.domain.cases import Window
 from app.domain.errors import LogSourceError
@@ -17,6 +21,7 @@ from app.logsources.postgres import PostgresLogs
 from app.logsources.read_only_session import libpq_dsn
 from app.ports import LogRow
 from app.sampling.draw import DrawRequest, draw_sample
+from app.storage.postgres_server import PostgresServer
 from tests.fixtures.postgres import drop_database, with_database
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -352,6 +357,41 @@ async def test_concurrent_draws_wait_for_each_other(run: Run, logs: Open) -> Non
     assert all(rows == drawn[0] for rows in drawn)
 
 
+async def test_a_pooler_that_refuses_start_up_options_is_worked_with(
+    run: Run, logs: Open, empty_database_url: str
+) -> None:
+    run(CREATE, FILL)
+    async with _pooler(empty_database_url) as dsn:
+        source = logs(dsn=dsn, where="current_setting('transaction_read_only') = 'on'")
+        assert len(await rows_of(source, 5)) == 5
+        await source.close()
+
+
+@pytest.mark.slow
+async def test_a_frozen_server_is_given_up(
+    own_postgres: Callable[[], PostgresServer], logs: Open
+) -> None:
+    server = own_postgres()
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(CREATE.encode())
+        connection.execute(FILL.encode())
+    source = logs(dsn=server.dsn, statement_timeout_s=0.5)
+    await rows_of(source, 1)
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'switchwise'"
+        ).fetchone()
+    assert found is not None
+    os.kill(found[0], signal.SIGSTOP)
+    started = time.monotonic()
+    try:
+        with pytest.raises(LogSourceError, match="statement_timeout"):
+            await rows_of(source, 1)
+    finally:
+        os.kill(found[0], signal.SIGCONT)
+    assert time.monotonic() - started < 30
+
+
 # --- shapes of tables ------------------------------------------------------------------------
 
 
@@ -552,6 +592,54 @@ async def test_text_in_a_database_of_no_encoding_is_read_where_it_is_utf8(
 def test_a_drivers_name_in_the_scheme_is_left_out() -> None:
     assert libpq_dsn("postgresql+psycopg://a:b@h/d") == "postgresql://a:b@h/d"
     assert libpq_dsn("host=h dbname=d") == "host=h dbname=d"
+
+
+@contextlib.asynccontextmanager
+async def _pooler(dsn: str) -> AsyncIterator[str]:
+    """A TCP door to the server that turns away whoever sends start-up options."""
+    info = conninfo_to_dict(dsn)
+    host, port = str(info.get("host", "localhost")), int(info.get("port") or 5432)
+    connections: list[asyncio.Task[None]] = []
+
+    async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65_536):
+            target.write(data)
+            await target.drain()
+        target.close()
+
+    async def serve(client: asyncio.StreamReader, reply: asyncio.StreamWriter) -> None:
+        size = await client.readexactly(4)
+        startup = await client.readexactly(int.from_bytes(size) - 4)
+        if b"\x00options\x00" in startup:
+            text = b"unsupported startup parameter: options"
+            error = b"SFATAL\x00VFATAL\x00C08P01\x00M" + text + b"\x00\x00"
+            reply.write(b"E" + (len(error) + 4).to_bytes(4) + error)
+            reply.close()
+            return
+        door = (
+            asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+            if host.startswith("/")
+            else asyncio.open_connection(host, port)
+        )
+        answers, server = await door
+        server.write(size + startup)
+        connections.append(asyncio.create_task(pump(answers, reply)))
+        await pump(client, server)
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        taken = listener.sockets[0].getsockname()[1]
+        changes = {
+            "host": "127.0.0.1",
+            "port": taken,
+            "sslmode": "disable",
+            "gssencmode": "disable",
+        }
+        yield make_conninfo(dsn, **changes)
+    finally:
+        listener.close()
+        await asyncio.gather(*connections)
+        await listener.wait_closed()
 
 
 @contextlib.contextmanager

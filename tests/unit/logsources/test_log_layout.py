@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -64,6 +64,7 @@ def test_table_names_are_taken_apart(name: str, parts: tuple[str, ...]) -> None:
     assert table_parts(name) == parts
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.text(min_size=1, max_size=9).filter(lambda t: "\x00" not in t), min_size=1, max_size=3
@@ -73,6 +74,7 @@ def test_quoting_and_taking_apart_are_inverse(parts: list[str]) -> None:
     assert table_parts(quoted(*parts)) == tuple(parts)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_any_other_text_is_refused_or_is_made_of_identifiers(name: str) -> None:
     try:
@@ -82,6 +84,7 @@ def test_any_other_text_is_refused_or_is_made_of_identifiers(name: str) -> None:
     assert table_parts(quoted(*parts)) == parts
 
 
+@settings(deadline=None)
 @given(wanted=st.integers(1, 1_000), rows=st.integers(0, 10**9))
 def test_a_bound_lies_in_the_range_of_the_hash(wanted: int, rows: int) -> None:
     assert -(2**63) < bound_of(wanted, rows) <= HIGHEST
@@ -96,6 +99,7 @@ def test_all_rows_need_no_bound() -> None:
     assert bound_of(100, 150) == HIGHEST
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**64))
 def test_seeds_fit_the_databases_hash_functions(seed: int) -> None:
     assert -(2**63) <= seed_of(seed) < 2**63

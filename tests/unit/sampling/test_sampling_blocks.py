@@ -1,6 +1,6 @@
 from collections import Counter, defaultdict
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.sampling.blocks import Member, assign_blocks
@@ -31,6 +31,7 @@ def test_fewer_cases_than_a_block_are_one_block() -> None:
     assert set(assign_blocks(members(7), seed=1).values()) == {0}
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 150), per=st.integers(2, 7))
 def test_conversations_stay_whole(seed: int, size: int, per: int) -> None:
     cases = members(size, per_conversation=per)
@@ -41,6 +42,7 @@ def test_conversations_stay_whole(seed: int, size: int, per: int) -> None:
     assert all(len(found) == 1 for found in places.values())
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32), order=st.randoms(use_true_random=False))
 def test_the_order_of_cases_does_not_matter(seed: int, order: object) -> None:
     cases = members(60, strata=3)
@@ -49,6 +51,7 @@ def test_the_order_of_cases_does_not_matter(seed: int, order: object) -> None:
     assert assign_blocks(cases, seed=seed) == assign_blocks(shuffled, seed=seed)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_every_block_holds_each_stratum_in_proportion(seed: int) -> None:
     cases = [

@@ -78,7 +78,7 @@ PROMPTS = st.sampled_from(["", "same", "other", "third", "{}"])
     is_stratified=st.booleans(),
     seed=st.integers(0, 2**63 - 1),
 )
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 async def test_weights_sum_to_one_and_every_row_is_accounted_for(
     prompts: list[tuple[str, str]], wanted: int, is_stratified: bool, seed: int
 ) -> None:

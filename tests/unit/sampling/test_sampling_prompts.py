@@ -2,7 +2,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.cases import Message, Prompt, SkipReason
@@ -477,12 +477,14 @@ def as_openai(turns: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
     return messages
 
 
+@settings(deadline=None)
 @given(turns=conversation())
 def test_an_anthropic_conversation_is_kept_as_it_was(turns: list[dict[str, object]]) -> None:
     prompt = replayable(messages=turns, tools=[WEATHER]).prompt
     assert [message.to_json() for message in prompt.messages] == turns
 
 
+@settings(deadline=None)
 @given(turns=conversation())
 def test_the_openai_shape_of_a_conversation_is_the_same_prompt(
     turns: list[dict[str, object]],
@@ -505,6 +507,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(messages=JSON, tools=JSON, params=JSON, response=JSON, system=JSON)
 def test_no_json_at_all_makes_the_reading_of_a_row_raise(
     messages: object, tools: object, params: object, response: object, system: object

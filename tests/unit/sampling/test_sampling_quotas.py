@@ -1,6 +1,6 @@
 from math import isclose
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.sampling.quotas import allocate, can_stratify, replayable_share, traffic_shares
@@ -10,11 +10,13 @@ STRATA = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(rows=STRATA, wanted=st.integers(0, 300))
 def test_a_quota_never_exceeds_what_the_stratum_holds(rows: dict[str, int], wanted: int) -> None:
     assert all(quota <= rows[name] for name, quota in allocate(wanted, rows).items())
 
 
+@settings(deadline=None)
 @given(rows=STRATA, wanted=st.integers(0, 300))
 def test_all_rows_wanted_are_shared_out_where_there_are_enough(
     rows: dict[str, int], wanted: int
@@ -22,6 +24,7 @@ def test_all_rows_wanted_are_shared_out_where_there_are_enough(
     assert sum(allocate(wanted, rows).values()) == min(wanted, sum(rows.values()))
 
 
+@settings(deadline=None)
 @given(rows=STRATA, wanted=st.integers(0, 300))
 def test_every_stratum_gives_two_rows_where_possible(rows: dict[str, int], wanted: int) -> None:
     quotas = allocate(wanted, rows)
@@ -29,6 +32,7 @@ def test_every_stratum_gives_two_rows_where_possible(rows: dict[str, int], wante
         assert all(quotas.get(name, 0) >= min(2, count) for name, count in rows.items())
 
 
+@settings(deadline=None)
 @given(rows=STRATA, wanted=st.integers(0, 300))
 def test_the_order_of_strata_does_not_matter(rows: dict[str, int], wanted: int) -> None:
     assert allocate(wanted, rows) == allocate(wanted, dict(reversed(rows.items())))

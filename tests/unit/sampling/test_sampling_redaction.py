@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.cases import Case, Message, Prompt
@@ -190,17 +190,20 @@ def test_a_case_is_redacted_in_all_its_texts() -> None:
     assert mail not in str(Redactor(["email"]).case(case))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_redacting_twice_changes_nothing_more(text: str) -> None:
     once = ALL.text(text)
     assert ALL.text(once) == once
 
 
+@settings(deadline=None)
 @given(st.text("0123456789 -+.()@:/aAbB\n", max_size=4_000))
 def test_any_text_can_be_redacted(text: str) -> None:
     assert isinstance(ALL.text(text), str)
 
 
+@settings(deadline=None)
 @given(st.text("0123456789", min_size=12, max_size=18))
 def test_exactly_one_last_digit_passes_luhn(digits: str) -> None:
     assert sum(passes_luhn(f"{digits}{last}") for last in range(10)) == 1
