@@ -114,6 +114,14 @@ def log_source(plan: Plan, dsn: str) -> LogSource:
             from app.logsources.litellm import LiteLLMLogs
 
             return LiteLLMLogs(plan.logs, dsn=dsn)
+        case "phoenix":
+            from app.logsources.phoenix import PhoenixLogs
+
+            return PhoenixLogs(plan.logs, dsn=dsn)
+        case "otel":
+            from app.logsources.otel import OtelLogs
+
+            return OtelLogs(plan.logs, dsn=dsn)
         case unknown:
             raise ConfigError(f"logs.preset: {unknown} is not supported")
 
