@@ -1,8 +1,6 @@
 """Cases, Samples, Runs and replies as rows, and rows as what they were."""
 
-import json
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -149,14 +147,3 @@ def _usage_of(row: RowMapping) -> Usage | None:
         cache_write_1h_tokens=row["cache_write_1h_tokens"],
         thinking_tokens=row["thinking_tokens"],
     )
-
-
-def plain_json(value: object) -> Any:
-    """The value as jsonb takes it: enumerations, decimals and tuples made plain."""
-    return clean_json(json.loads(json.dumps(value, default=_plain)))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Decimal):
-        return str(value)
-    return str(value)

@@ -1,6 +1,7 @@
-"""Text as Postgres can hold it: no NUL, no lone surrogate; everything else unchanged."""
+"""Text and JSON as Postgres can hold them: no NUL, no lone surrogate, no NaN."""
 
 import json
+import math
 from collections.abc import Mapping
 
 REPLACEMENT = "\ufffd"
@@ -18,13 +19,15 @@ def clean_text(text: str) -> str:
 
 
 def clean_json(value: object) -> object:
-    """The JSON value with every string cleaned, keys included."""
+    """The JSON value with every string cleaned, keys included, and null for NaN and infinities."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, Mapping):
         return {clean_text(str(key)): clean_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [clean_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value
 
 

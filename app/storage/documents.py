@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,15 +18,13 @@ from app.storage.clean_text import clean_text
 def plain(value: object) -> Any:
     """The value as clean JSON: exact decimals as text, instants in ISO 8601, timedeltas in seconds.
 
+    A number that is not finite has no JSON form: it reads as null, like one that is not known.
+
     Raises:
-        ValueError: If a number is not finite: it would be stored as something it is not.
         TypeError: If the value has no plain form; secrets have none.
     """
-    if value is None or isinstance(value, bool):
-        return value
-    simple = _scalar(value)
-    if simple is not None:
-        return simple
+    if value is None or isinstance(value, bool | str | Enum | Number | date | timedelta | ZoneInfo):
+        return _scalar(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -55,35 +53,33 @@ def alert_from_json(value: Mapping[str, Any]) -> Alert:
     )
 
 
-def _scalar(value: object) -> str | int | float | None:
-    """The plain form of a single value, None when it is none."""
-    if isinstance(value, Enum):
-        return _scalar(value.value)
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, Decimal):
-        _refuse_endless(float(value))
-        return str(value)
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real):
-        _refuse_endless(float(value))
-        return float(value)
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, date):
-        return value.isoformat()
-    return str(value) if isinstance(value, ZoneInfo) else None
-
-
-def _refuse_endless(number: float) -> None:
-    if not math.isfinite(number):
-        raise ValueError(f"{number} is not finite")
+def _scalar(value: object) -> str | int | float | bool | None:
+    match value:
+        case None | bool():
+            return value
+        case Enum():
+            return _scalar(value.value)
+        case str():
+            return clean_text(value)
+        case Integral():
+            return int(value)
+        case Decimal() if value.is_finite():
+            return str(value)
+        case Real() if math.isfinite(value):
+            return float(value)
+        case timedelta():
+            return value.total_seconds()
+        case date():
+            return value.isoformat()
+        case ZoneInfo():
+            return str(value)
+        case _:
+            return None
 
 
 def _key(key: object) -> str:
     plain_key = _scalar(key)
-    if plain_key is None or isinstance(key, bool):
+    if plain_key is None or isinstance(plain_key, bool):
         raise TypeError(f"{type(key).__name__} cannot be a key")
     return str(plain_key)
 

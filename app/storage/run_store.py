@@ -7,8 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     Row,
     RowMapping,
+    Table,
     Text,
     bindparam,
     cast,
@@ -16,7 +18,6 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -32,14 +33,15 @@ from app.domain.runs import ClaimedShard, Run, RunStatus, Shard, Slot, SpendLine
 from app.storage.case_rows import (
     case_of,
     case_row,
-    plain_json,
     result_of,
     run_of,
     shard_of,
     slot_column,
 )
+from app.storage.clean_text import clean_text
+from app.storage.documents import plain
 from app.storage.engine import Database
-from app.storage.tables import ATTEMPTS, CASES, PLANS, RUNS, SHARDS
+from app.storage.tables import ATTEMPTS, CASES, PLANS, RUNS, SCORES, SHARDS
 
 _ACTIVE = (RunStatus.DUE.value, RunStatus.RUNNING.value)
 
@@ -154,7 +156,7 @@ class PostgresRuns:
                 select(RUNS)
                 .where(
                     RUNS.c.plan_name == plan_name,
-                    RUNS.c.trigger == Trigger.SCHEDULE.value,
+                    RUNS.c.trigger != Trigger.HAND.value,
                 )
                 .order_by(RUNS.c.slot_key.desc())
                 .limit(1)
@@ -166,6 +168,8 @@ class PostgresRuns:
         self, plan: Plan, slots: Sequence[Slot], *, status: RunStatus, now: datetime
     ) -> int:
         """Insert rows for slots that will not be run (missed, skipped); count the new ones."""
+        if not slots:
+            return 0
         rows = [
             {
                 **_new_run(plan, slot, Trigger.SCHEDULE, seed=0, now=now),
@@ -191,7 +195,9 @@ class PostgresRuns:
         """The Run with this id (or unique prefix)."""
         async with self._database.transaction() as connection:
             rows = await connection.execute(
-                select(RUNS).where(cast(RUNS.c.run_id, Text).startswith(run_id)).limit(2)
+                select(RUNS)
+                .where(cast(RUNS.c.run_id, Text).startswith(run_id, autoescape=True))
+                .limit(2)
             )
             found = rows.mappings().all()
         return run_of(found[0]) if len(found) == 1 else None
@@ -226,16 +232,16 @@ class PostgresRuns:
     async def mark(
         self, run_id: str, status: RunStatus, *, at: datetime, code: str | None, message: str | None
     ) -> None:
-        """Set a final status without results (failed, skipped, missed)."""
+        """Set a final status without results (failed, skipped, missed); results are kept."""
         async with self._database.transaction() as connection:
             await connection.execute(
                 update(RUNS)
-                .where(RUNS.c.run_id == run_id)
+                .where(RUNS.c.run_id == run_id, RUNS.c.status != RunStatus.DONE.value)
                 .values(
                     status=status.value,
                     finished_at=at,
                     error_code=code,
-                    error_message=message,
+                    error_message=None if message is None else clean_text(message),
                     lease_until=None,
                 )
             )
@@ -251,10 +257,9 @@ class PostgresRuns:
             current = locked.mappings().one()
             if current["window_start"] is not None:
                 return run_of(current)
-            await connection.execute(
-                insert(CASES),
-                [case_row(case, run.run_id) for case in (*sample.cases, *sample.anchors)],
-            )
+            cases = [case_row(case, run.run_id) for case in (*sample.cases, *sample.anchors)]
+            if cases:
+                await connection.execute(insert(CASES), cases)
             row = await connection.execute(
                 update(RUNS)
                 .where(RUNS.c.run_id == run.run_id)
@@ -265,9 +270,9 @@ class PostgresRuns:
                     cases_sampled=len(sample.cases),
                     drawn=sample.drawn,
                     frame=sample.frame,
-                    skipped=dict(sample.skipped),
+                    skipped=plain(sample.skipped),
                     mean_logged_output_tokens=sample.mean_logged_output_tokens,
-                    frozen=plain_json(frozen),
+                    frozen=plain(frozen),
                 )
                 .returning(*RUNS.c)
             )
@@ -351,6 +356,8 @@ class PostgresRuns:
 
     async def plan_shards(self, run_id: str, shards: Sequence[Shard]) -> None:
         """Add the shards of a block, once."""
+        if not shards:
+            return
         rows = [
             {
                 "run_id": run_id,
@@ -421,8 +428,12 @@ class PostgresRuns:
     async def close_shard(self, ref: ShardRef, *, at: datetime) -> bool:
         """Mark the shard done; True when it was the last open shard of its block."""
         async with self._database.transaction() as connection:
+            # One at a time, or the last two of a block would each see the other one open. A lock
+            # that the journal's foreign keys pass by.
             await connection.execute(
-                select(RUNS.c.run_id).where(RUNS.c.run_id == ref.run_id).with_for_update()
+                select(RUNS.c.run_id)
+                .where(RUNS.c.run_id == ref.run_id)
+                .with_for_update(key_share=True)
             )
             closed = await connection.execute(
                 update(SHARDS)
@@ -594,64 +605,47 @@ async def _remove_bodies(connection: AsyncConnection, run_id: str) -> None:
     await connection.execute(update(CASES).where(CASES.c.run_id == run_id).values(body=None))
     await connection.execute(update(ATTEMPTS).where(ATTEMPTS.c.run_id == run_id).values(reply=None))
     await connection.execute(
-        text("UPDATE switchwise.scores SET reason = NULL, detail = '{}' WHERE run_id = :run_id"),
-        {"run_id": run_id},
+        update(SCORES).where(SCORES.c.run_id == run_id).values(reason=None, detail={})
     )
 
 
 async def _clean_bodies(
     connection: AsyncConnection, run_id: str, clean: Callable[[str], str]
 ) -> None:
-    cases = await connection.execute(
-        select(CASES.c.case_id, CASES.c.body).where(
-            CASES.c.run_id == run_id, CASES.c.body.is_not(None)
+    for table, texts in (
+        (CASES, ("body",)),
+        (ATTEMPTS, ("reply",)),
+        (SCORES, ("reason", "detail", "unscored_reason")),
+    ):
+        key = _key_columns(table)
+        rows = await connection.execute(
+            select(*key, *(table.c[name] for name in texts)).where(table.c.run_id == run_id)
         )
-    )
-    changed = [
-        {"key": row.case_id, "new": fresh}
-        for row in cases
-        if (fresh := _cleaned(row.body, clean)) != row.body
-    ]
-    if changed:
-        await connection.execute(
-            update(CASES).where(CASES.c.case_id == bindparam("key")).values(body=bindparam("new")),
-            changed,
-        )
-    replies = await connection.execute(
-        select(ATTEMPTS.c.attempt_id, ATTEMPTS.c.reply).where(
-            ATTEMPTS.c.run_id == run_id, ATTEMPTS.c.reply.is_not(None)
-        )
-    )
-    changed = [
-        {"key": row.attempt_id, "new": fresh}
-        for row in replies
-        if (fresh := _cleaned(row.reply, clean)) != row.reply
-    ]
-    if changed:
-        await connection.execute(
-            update(ATTEMPTS)
-            .where(ATTEMPTS.c.attempt_id == bindparam("key"))
-            .values(reply=bindparam("new")),
-            changed,
-        )
-    scores = await connection.execute(
-        text(
-            "SELECT case_id::text, model_name, evaluator, judge_model, reason"
-            " FROM switchwise.scores WHERE run_id = :run_id AND reason IS NOT NULL"
-        ),
-        {"run_id": run_id},
-    )
-    for row in scores:
-        if (fresh_reason := clean(row.reason)) != row.reason:
-            await connection.execute(
-                text(
-                    "UPDATE switchwise.scores SET reason = :reason WHERE run_id = :run_id"
-                    " AND case_id = :case_id AND model_name = :model_name"
-                    " AND evaluator = :evaluator"
-                    " AND judge_model IS NOT DISTINCT FROM :judge_model"
-                ),
-                {**dict(row._mapping), "reason": fresh_reason, "run_id": run_id},
+        changed = [
+            {f"new_{name}": fresh[name] for name in texts}
+            | {f"key_{column.name}": row[column.name] for column in key}
+            for row in rows.mappings()
+            if (fresh := {name: _cleaned(row[name], clean) for name in texts})
+            != {name: row[name] for name in texts}
+        ]
+        if changed:
+            statement = update(table).where(
+                *(
+                    column.is_not_distinct_from(bindparam(f"key_{column.name}", type_=column.type))
+                    if column.nullable
+                    else column == bindparam(f"key_{column.name}", type_=column.type)
+                    for column in key
+                )
             )
+            values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in texts}
+            await connection.execute(statement.values(values), changed)
+
+
+def _key_columns(table: Table) -> tuple[Column[Any], ...]:
+    if table is SCORES:
+        names = ("run_id", "case_id", "model_name", "evaluator", "judge_model")
+        return tuple(table.c[name] for name in names)
+    return tuple(table.primary_key.columns)
 
 
 def _cleaned(value: object, clean: Callable[[str], str]) -> object:
