@@ -170,6 +170,12 @@ async def _anchors(run: Run, tools: RunTools) -> Sequence[Case]:
         return ()
     current = await tools.runs.anchors(plan.name, before_run=run.run_id)
     pool = await tools.runs.earlier_cases(plan.name, before_run=run.run_id, limit=_ANCHOR_POOL)
+    scored = await tools.runs.baselines([case.case_id for case in pool], plan.primary.name)
+    pool = [
+        case
+        for case in pool
+        if case.case_id in scored and scored[case.case_id].quality is not None
+    ]
     last = await tools.runs.latest_run(plan.name, statuses=(RunStatus.DONE,))
     zone = plan.schedule.timezone if plan.schedule else None
     rotate = last is not None and zone is not None and is_new_month(last.slot.at, run.slot.at, zone)

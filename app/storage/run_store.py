@@ -325,7 +325,21 @@ class PostgresRuns:
             return [case_of(row) for row in rows.mappings()]
 
     async def earlier_cases(self, plan_name: str, *, before_run: str, limit: int) -> Sequence[Case]:
-        """Cases of earlier complete Runs that can become anchors, newest Runs first."""
+        """Cases of earlier complete Runs that can become anchors, newest Runs first.
+
+        Only those that were answered: with candidates dropped early, many Cases never are.
+        """
+        is_answered = (
+            select(ATTEMPTS.c.attempt_id)
+            .where(
+                ATTEMPTS.c.run_id == CASES.c.run_id,
+                ATTEMPTS.c.case_id == CASES.c.case_id,
+                ATTEMPTS.c.purpose == Purpose.REPLAY.value,
+                ATTEMPTS.c.is_final,
+                ATTEMPTS.c.reply.is_not(None),
+            )
+            .exists()
+        )
         query = (
             select(CASES)
             .join(RUNS, RUNS.c.run_id == CASES.c.run_id)
@@ -336,6 +350,7 @@ class PostgresRuns:
                 RUNS.c.trigger != Trigger.HAND.value,
                 ~CASES.c.is_anchor,
                 CASES.c.body.is_not(None),
+                is_answered,
             )
             .order_by(RUNS.c.slot_at.desc(), CASES.c.ordinal)
             .limit(limit)

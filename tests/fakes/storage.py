@@ -393,7 +393,16 @@ class MemoryRuns:
 
     async def earlier_cases(self, plan_name: str, *, before_run: str, limit: int) -> Sequence[Case]:
         runs = self._complete(plan_name, before_run)
-        return [case for run in runs for case in self._kept(run.run_id)[0]][:limit]
+        answered = {
+            attempt.opening.case_id
+            for attempt in self.memory.attempts.values()
+            if attempt.opening.purpose is Purpose.REPLAY
+            and attempt.outcome is not None
+            and attempt.outcome.is_final
+            and isinstance(attempt.outcome.result, Completion)
+        }
+        kept = [case for run in runs for case in self._kept(run.run_id)[0]]
+        return [case for case in kept if case.case_id in answered][:limit]
 
     async def scrub(self, run_id: str, clean: Callable[[str], str] | None) -> None:
         self.memory.require()
