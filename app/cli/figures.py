@@ -40,8 +40,9 @@ def share(value: float | None) -> str:
     """A share as per cent; one digit more where rounding would hide a loss."""
     if value is None:
         return ABSENT
-    digits = 1 if 0.985 <= value < 1 else 0
-    return percent(value, digits)
+    if 0.9995 <= value < 1:
+        return ">99.9 %"
+    return percent(value, 1 if 0.985 <= value < 1 else 0)
 
 
 def shares(figure: Figure) -> str:

@@ -26,6 +26,7 @@ from app.wiring import (
     Storage,
     clock_for,
     deliver_alerts,
+    free_abandoned,
     open_storage,
     owner_name,
     seed_for,
@@ -119,6 +120,7 @@ async def _work(
         run = await _run_for(plan, storage, clock, order)
         if order.resume:
             plan = _as_begun(plan, run)
+            await free_abandoned(run.run_id, storage.runs)
         options = RunOptions(
             owner=owner,
             stop=stop,
@@ -142,6 +144,12 @@ async def _work(
 async def _run_for(plan: Plan, storage: Storage, clock: Clock, order: HandOrder) -> Run:
     if order.resume:
         return await _resumed(plan, storage, order.resume)
+    active = await storage.runs.active_run(plan.name)
+    if active is not None:
+        raise RunInProgress(
+            f"run {active.run_id} of {plan.name} is at work or was interrupted; "
+            f"finish it with: switchwise run --resume {active.run_id}"
+        )
     slot, trigger = _slot(plan, clock, order)
     run = await storage.runs.request(plan, slot, trigger, seed=seed_for(plan, slot))
     if run is None:
@@ -211,7 +219,7 @@ async def _held(run: Run, storage: Storage, clock: Clock, owner: str) -> AsyncIt
 
     async def renew() -> None:
         while True:
-            await asyncio.sleep(LEASE_S / 3)
+            await asyncio.sleep(LEASE_S / 4)
             with suppress(StorageUnavailable):
                 await storage.runs.renew(run.run_id, owner=owner, now=clock.now(), lease_s=LEASE_S)
 

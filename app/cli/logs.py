@@ -20,7 +20,7 @@ _SHAPES = re.compile(
     """
 )
 _CHATTY = ("httpx", "httpx2", "httpcore", "anthropic", "openai", "slack_sdk", "urllib3", "alembic")
-_WARNERS = ("apscheduler", "uvicorn.access")
+_WARNERS = ("apscheduler", "uvicorn.access", "uvicorn.error")
 
 _INTERNAL = frozenset({"_record", "_from_structlog"})
 

@@ -120,20 +120,11 @@ def circumstances(document: Document) -> tuple[str, ...]:
 def leaderboard(document: Document) -> Table:
     """Quality and cost of every model."""
     models: Sequence[Document] = document["models"]
+    columns = ("Model", "Cases", "Quality", "Success", "Per success", "Per quality point")
     return Table(
         title="Quality and cost",
-        columns=(
-            "Model",
-            "Cases",
-            "Quality",
-            "Success",
-            "Per success",
-            "Per 1,000",
-            "Per quality point",
-        ),
-        right=frozenset(
-            {"Cases", "Quality", "Success", "Per success", "Per 1,000", "Per quality point"}
-        ),
+        columns=columns,
+        right=frozenset(columns[1:]),
         emphasised=_primaries(models),
         rows=[
             (
@@ -142,7 +133,6 @@ def leaderboard(document: Document) -> Table:
                 interval(model["quality"]),
                 share(model["success_rate"]),
                 dollars(model["cost_per_success_usd"]),
-                dollars(model["cost_per_1k_usd"]),
                 dollar_range(model["cost_per_quality_usd"]),
             )
             for model in models
@@ -151,31 +141,22 @@ def leaderboard(document: Document) -> Table:
 
 
 def speed(document: Document) -> Table:
-    """Latency, attempts, failures and spend of every model."""
+    """Latency, spend and failures of every model."""
     models: Sequence[Document] = document["models"]
+    columns = ("Model", "First token p50/p95", "Latency p50/p95/p99", "Per 1,000", "Spend")
     return Table(
-        title="Speed and reliability",
-        columns=(
-            "Model",
-            "First token p50/p95",
-            "Latency p50/p95/p99",
-            "Attempts",
-            "Retries",
-            "Spend",
-            "Failures",
-        ),
-        right=frozenset(
-            {"First token p50/p95", "Latency p50/p95/p99", "Attempts", "Retries", "Spend"}
-        ),
+        title="Speed, spend and failures",
+        columns=(*columns, "Attempts", "Failures"),
+        right=frozenset({*columns[1:], "Attempts"}),
         emphasised=_primaries(models),
         rows=[
             (
                 _label(model),
                 durations(model["ttft_ms"], "p50", "p95"),
                 durations(model["latency_ms"], "p50", "p95", "p99"),
-                whole(model["attempts"]),
-                whole(model["retries"]),
+                dollars(model["cost_per_1k_usd"]),
                 _spend(model),
+                _attempts(model),
                 counted(model["failures"]) or "none",
             )
             for model in models
@@ -270,9 +251,10 @@ def remarks(document: Document) -> Iterator[str]:
             yield f"{model['name']}: {model['pattern']}"
     yield from (document.get("drift") or {}).get("sentences") or ()
     yield from _judge(document["judge"])
-    saved = (document.get("adaptive") or {}).get("saved_calls")
-    if saved:
-        yield f"{whole(saved)} calls were saved by leaving out candidates whose verdict was clear."
+    adaptive = document.get("adaptive") or {}
+    if adaptive.get("dropped"):
+        saved = whole(adaptive["saved_calls"])
+        yield f"{saved} calls were saved by leaving out candidates whose verdict was clear."
     spend = document["spend"]
     budget = f" of a budget of {dollars(spend['budget_usd'])}" if spend["budget_usd"] else ""
     yield (
@@ -327,7 +309,7 @@ def _judge(judge: Document) -> Iterator[str]:
     if judge["canaries"]:
         words.append(f"{judge.get('canaries_right', 0)} of {judge['canaries']} canaries right")
     else:
-        words.append("canaries are off")
+        words.append("no canary graded")
     yield f"Judge {', '.join(judge['models'])}: {'; '.join(words)}."
     yield from judge.get("warnings") or ()
 
@@ -405,6 +387,15 @@ def _spend(model: Document) -> str:
     unknown = model.get("unknown_cost") or 0
     text = dollars(model["spend_usd"])
     return f"{text} + {unknown} unknown" if unknown else text
+
+
+def _attempts(model: Document) -> str:
+    retries = model["retries"]
+    return (
+        f"{whole(model['attempts'])} ({whole(retries)} again)"
+        if retries
+        else whole(model["attempts"])
+    )
 
 
 def _pairs(one: Document) -> str:

@@ -110,7 +110,7 @@ async def _facts(name: str, plan: Plan | None, storage: Storage, clock: Clock) -
         "last_success": _run_facts(success),
         "running": _run_facts(running),
         "next_slot": upcoming[0].key if upcoming else None,
-        "is_overdue": _is_overdue(schedule, counted, success, now),
+        "is_overdue": is_overdue(schedule, counted, success, now),
         "missed": [run.slot.key for run in counted if run.status is RunStatus.MISSED][:5],
         "month_usd": format(await storage.runs.spend_since(name, month), "f"),
         "open_alerts": [
@@ -145,7 +145,7 @@ def _frozen_schedule(runs: Sequence[Run]) -> Schedule | None:
     return None
 
 
-def _is_overdue(
+def is_overdue(
     schedule: Schedule | None, counted: Sequence[Run], success: Run | None, now: datetime
 ) -> bool:
     """Whether a slot that came after the plan's first Run is not complete although it should be."""
@@ -176,7 +176,10 @@ def _attention(plan: Mapping[str, Any]) -> list[str]:
         lines.append(f"run {last['run_id'][:8]} {last['status']}: {last['error']}")
     if plan["running"]:
         running = plan["running"]
-        lines.append(f"run {running['run_id'][:8]} is at work since {running['started_at']}")
+        lines.append(
+            f"run {running['run_id'][:8]} is at work since {running['started_at']}, "
+            f"or was interrupted: switchwise run --resume {running['run_id'][:8]}"
+        )
     if plan["missed"]:
         lines.append(f"missed: {', '.join(plan['missed'])}")
     for alert in plan["open_alerts"]:

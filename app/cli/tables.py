@@ -7,6 +7,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
+_LEAST_WIDTH = 17
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
@@ -67,8 +69,9 @@ def escaped(text: str) -> str:
 
 
 def _longest_word(*texts: str) -> int:
-    """Narrower than this, a column would cut words."""
-    return max((len(word) for text in texts for word in text.split()), default=0)
+    """Narrower than this, a column would cut words; long ones are cut to keep the table whole."""
+    longest = max((len(word) for text in texts for word in text.split()), default=0)
+    return min(longest, _LEAST_WIDTH)
 
 
 def _line(cells: Sequence[str]) -> str:
