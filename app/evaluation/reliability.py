@@ -11,7 +11,6 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from app.domain.attempts import Purpose
 from app.domain.plans import Plan
@@ -23,6 +22,7 @@ from app.evaluation.catalogue import JUDGE
 from app.evaluation.families import family_warnings
 from app.evaluation.judge_scores import is_consistent
 from app.evaluation.panel import PAIRWISE_SUFFIX
+from app.stats.arrays import average_ranks
 from app.stats.estimates import Estimate
 
 CONFIDENCE = 0.95
@@ -182,7 +182,7 @@ def length_correlation(judged: Sequence["_Judged"]) -> Estimate | None:
     lengths = _without_effects(np.array([row[3] for row in rows], dtype=float), cases, models)
     if np.ptp(scores) < _SAME or np.ptp(lengths) < _SAME:
         return None
-    rho = float(np.corrcoef(stats.rankdata(scores), stats.rankdata(lengths))[0, 1])
+    rho = float(np.corrcoef(average_ranks(scores), average_ranks(lengths))[0, 1])
     rho = min(max(rho, -_ALMOST_ONE), _ALMOST_ONE)
     half = _z() * math.sqrt((1 + rho**2 / 2) / (df - 2))
     low, high = math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)

@@ -79,3 +79,17 @@ def shares(weights: ArrayLike | None, *, length: int) -> FloatArray:
     if (array <= 0).any():
         raise InvalidNumbersError("weights must be positive; leave out a row that counts nothing")
     return np.asarray(array / array.sum(), dtype=np.float64)
+
+
+def average_ranks(values: ArrayLike) -> FloatArray:
+    """Return ranks from 1, equal values sharing the mean of their ranks.
+
+    As `scipy.stats.rankdata`, whose module takes a second to import.
+
+    >>> average_ranks([10.0, 30.0, 10.0]).tolist()
+    [1.5, 3.0, 1.5]
+    """
+    _, places, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    means: FloatArray = ends - (counts - 1) / 2
+    return means[places]
