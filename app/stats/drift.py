@@ -11,7 +11,7 @@ An anchor is read in several weeks against ONE stored reply, so variances are cl
 over the whole window. Cluster-robust t: Liang & Zeger (1986), Biometrika 73.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
@@ -37,6 +37,12 @@ MIN_ANCHORS = 5
 """Fewer anchors than this carry no variance worth the name."""
 
 ATTRIBUTION_WINDOWS = (1, 2, 3, 4)
+RIVAL_LEAD = 2.0
+"""How much better (in squared distance) causes must explain the figures than any rival set."""
+
+BASELINE_REACH_WEEKS = 2
+"""An anchor's baseline is the fresh level of its own week and of so many weeks around it."""
+
 EXTRA_CAUSE_Z = 2.58
 """A further cause is named only if it explains what the others leave at this z (two-sided 1 %)."""
 
@@ -224,24 +230,25 @@ def attribute(weeks: Sequence[DriftWeek], *, alpha: float = 0.05) -> Attribution
 
     The three observed changes (fresh sample, anchors' new replies, anchors' stored replies and
     canaries) are fitted by generalised least squares with every set of causes. The fewest causes
-    that explain them are named, once the fit improves on "nothing changed" by the critical value;
-    of the windows of 1 to 4 weeks the one that speaks loudest is taken.
+    that explain them are named, once the fit improves on "nothing changed" by the critical value
+    and no rival explains them nearly as well; of the windows of 1 to 4 weeks the one that speaks
+    loudest is taken.
 
     Args:
         weeks: Weeks of one epoch of the primary, oldest first; the last is this week's. Weeks in
             which anchors originated must be among them.
-        alpha: Chance per year that a cause is named when nothing changed (three causes share it).
+        alpha: Chance per year that a cause is named when nothing changed.
 
     Returns:
         The Attribution, None while there are fewer than 5 anchors or no origin to compare with.
     """
-    bar = critical_value(6, alpha)  # three causes, each may rise or fall
+    bar = critical_value(2, alpha)  # a change may be a rise or a fall
     found = []
     for size in ATTRIBUTION_WINDOWS:
         figures = _Figures.of(weeks, size) if size <= len(weeks) else None
         if figures is not None:
             found.append(figures.attribution(bar))
-    return max(found, key=lambda attribution: attribution.z, default=None)
+    return max(found, key=lambda a: (bool(a.causes), a.z), default=None)
 
 
 def price_change(
@@ -333,7 +340,7 @@ class _Figures:
             _CAUSE_SETS[1:], key=lambda causes: misfit[causes] + EXTRA_CAUSE_Z**2 * len(causes)
         )
         gain = sqrt(max(nothing - misfit[best], 0.0) / len(best))
-        z = float(z_of_t(gain, self.df))
+        z = gain if best == (Cause.TRAFFIC,) else float(z_of_t(gain, self.df))
         return Attribution(
             weeks=self.weeks,
             fresh=self.fresh,
@@ -341,7 +348,7 @@ class _Figures:
             primary=self.primary,
             judge=self.judge,
             z=z,
-            causes=best if z >= bar else (),
+            causes=best if z >= bar and _lead(misfit, best) >= RIVAL_LEAD else (),
         )
 
     def _misfit(self, causes: tuple[Cause, ...]) -> float:
@@ -370,6 +377,12 @@ _SCORE_NOISE = 0.02
 """Least standard deviation of one reading: a judge that repeats itself is not infinitely sure."""
 
 
+def _lead(misfit: Mapping[tuple[Cause, ...], float], best: tuple[Cause, ...]) -> float:
+    """Return how much worse the closest rival, no larger a set of causes, explains the figures."""
+    rivals = [causes for causes in _CAUSE_SETS[1:] if len(causes) <= len(best) and causes != best]
+    return min(misfit[causes] for causes in rivals) - misfit[best]
+
+
 def _primary_changes(readings: Sequence[AnchorReading]) -> tuple[FloatArray, list[str]]:
     changes = np.array([reading.reply_now - reading.stored_now for reading in readings])
     return changes, [reading.anchor for reading in readings]
@@ -385,11 +398,13 @@ def _fresh_change(
     """Return how far fresh means moved since the anchors' weeks, and its variance."""
     after = float(np.mean([week.fresh_mean for week in now]))
     variance = float(np.sum([week.fresh_variance for week in now])) / len(now) ** 2
-    before = 0.0
-    origins, counts = np.unique([reading.origin for reading in readings], return_counts=True)
-    for origin, share in zip(origins.tolist(), counts / counts.sum(), strict=True):
-        before += float(share) * levels[origin].fresh_mean
-        variance += float(share) ** 2 * levels[origin].fresh_variance
+    weight: dict[int, float] = dict.fromkeys(levels, 0.0)
+    for reading in readings:
+        near = [week for week in levels if abs(week - reading.origin) <= BASELINE_REACH_WEEKS]
+        for week in near:
+            weight[week] += 1.0 / len(near) / len(readings)
+    before = sum(share * levels[week].fresh_mean for week, share in weight.items())
+    variance += sum(share**2 * levels[week].fresh_variance for week, share in weight.items())
     return after - before, variance
 
 

@@ -286,7 +286,8 @@ def _linear_t(mean: FloatArray, cov: FloatArray, n: FloatArray, bar: float) -> F
 def _linear_variance(mean: FloatArray, cov: FloatArray, n: FloatArray, bar: float) -> FloatArray:
     x_c, x_p, q_c, q_p = np.moveaxis(mean, -1, 0)
     variance = _quadratic(cov, range(4), (-q_p, bar * q_c, bar * x_p, -x_c))
-    return np.maximum(variance, _loss_variance(mean, n, bar) * (bar * x_p) ** 2)
+    floor = _loss_variance(mean, n, bar) * (bar * x_p) ** 2
+    return np.asarray(np.maximum(variance, floor), dtype=np.float64)
 
 
 def _loss_variance(mean: FloatArray, n: FloatArray, bar: float) -> FloatArray:
