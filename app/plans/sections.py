@@ -131,10 +131,14 @@ LogColumn = Literal[
     "tools",
     "response",
     "reference",
+    "expected",
     "conversation",
     "model",
     "status",
+    "cache_hit",
+    "call_type",
     "tool_calls",
+    "input_tokens",
     "output_tokens",
 ]
 MentionKind = Literal["switch", "regressed", "run", "quiet", "hand"]

@@ -664,9 +664,12 @@ def _key_columns(table: Table) -> tuple[Column[Any], ...]:
 
 
 def _cleaned(value: object, clean: Callable[[str], str]) -> object:
+    """The value with every text in it cleaned; image data holds no text and stays as it is."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
+        if value.get("type") == "image":
+            return value
         return {key: _cleaned(item, clean) for key, item in value.items()}
     if isinstance(value, list):
         return [_cleaned(item, clean) for item in value]
