@@ -10,6 +10,7 @@ from app.domain.results import CaseResult, DriftReport, Segment
 from app.ports import StoredEvidence
 from app.stats.arrays import NotEnoughDataError
 from app.stats.drift import (
+    MIN_ANCHORS,
     AnchorReading,
     Attribution,
     CanaryReading,
@@ -17,6 +18,7 @@ from app.stats.drift import (
     DriftWeek,
     Regression,
     attribute,
+    clustered_mean,
     is_price_cause,
     price_change,
     regression,
@@ -102,17 +104,18 @@ def drift_report(
     """
     readings = [_week(week) for week in weeks]
     found = attribute(readings, alpha=false_alerts_per_year) if readings else None
-    fell = regression(readings, alpha=false_alerts_per_year) if readings else None
+    standing = _standing(readings, alpha=false_alerts_per_year)
+    fell = regression(standing.held, alpha=false_alerts_per_year) if readings else None
     moved = None if price is None else _price_change(price)
     causes = _causes(found, moved)
-    worst = _worst_segment(weeks, fell, false_alerts_per_year)
+    worst = _worst_segment(weeks[-len(standing.held) :], fell, false_alerts_per_year)
     return DriftReport(
         traffic=found.traffic if found else None,
         primary=_primary_change(found, fell),
         judge=found.judge if found else None,
         price=moved,
         causes=causes,
-        regressed=fell is not None and fell.is_hit,
+        regressed=standing.fall is not None,
         worst_segment=worst[0] if worst else None,
         sentences=_sentences(primary, found, fell, moved, worst),
     )
@@ -158,6 +161,51 @@ def week_number(iso_week: str) -> int:
     """
     year, _, week = iso_week.partition("-W")
     return date.fromisocalendar(int(year), int(week), 1).toordinal() // 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standing:
+    """Where the primary stands after the last week.
+
+    Attributes:
+        held: The weeks that may still speak: those before a fall that healed are dropped.
+        fall: The change by which a fall that has not healed was shown, None when there is none.
+    """
+
+    held: Sequence[DriftWeek]
+    fall: float | None
+
+
+_HEALED_WEEKS = 2
+_HEALED_Z = 2.33
+"""As for switch alerts: what closes an alert is one-sided 1 %."""
+
+
+def _standing(weeks: Sequence[DriftWeek], *, alpha: float) -> _Standing:
+    """Follow the primary week by week: a fall is shown once and stays until it has healed."""
+    start, fall = 0, None
+    for end in range(1, len(weeks) + 1):
+        held = weeks[start:end]
+        if fall is None:
+            shown = regression(held, alpha=alpha)
+            if shown is not None and shown.is_hit and shown.best is not None:
+                fall = shown.best.change.point
+        elif _has_healed(held, fall):
+            start, fall = end - 1, None
+    return _Standing(held=weeks[start:], fall=fall)
+
+
+def _has_healed(weeks: Sequence[DriftWeek], fall: float) -> bool:
+    """Whether the last two weeks show no fall any more, and are nearer to none than to it."""
+    read = [week for week in weeks if week.anchors][-_HEALED_WEEKS:]
+    readings = [reading for week in read for reading in week.anchors]
+    if len({reading.anchor for reading in readings}) < MIN_ANCHORS:
+        return False
+    change, z_rise = clustered_mean(
+        [reading.reply_now - reading.stored_now for reading in readings],
+        [reading.anchor for reading in readings],
+    )
+    return change.point > fall / 2 and -z_rise < _HEALED_Z
 
 
 def _conversation(row: CaseResult) -> tuple[str, str]:
