@@ -1,0 +1,60 @@
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from app.cli.hand_runs import HandOrder, adjusted, exit_code_of, with_candidates
+from app.domain.errors import ConfigError
+from app.domain.plans import Budget
+from app.domain.runs import Run
+from tests.fakes.run_documents import document
+from tests.fakes.small_plans import plan, run
+
+PLAN = plan("haiku", "opus")
+
+
+def test_an_order_changes_only_what_it_names() -> None:
+    capped = replace(PLAN, budget=Budget(per_run_usd=Decimal(25), per_month_usd=Decimal(100)))
+    made = adjusted(capped, HandOrder(n=40, only=("opus",), max_usd=Decimal("2.5")))
+    assert made.sample.n == 40
+    assert [candidate.name for candidate in made.candidates] == ["opus"]
+    assert made.primary == PLAN.primary
+    assert (made.budget.per_run_usd, made.budget.per_month_usd) == (Decimal("2.5"), Decimal(100))
+
+
+def test_a_changed_sample_or_field_changes_the_configs_digest() -> None:
+    digests = {
+        adjusted(PLAN, order).config_hash
+        for order in (HandOrder(), HandOrder(n=40), HandOrder(only=("opus",)))
+    }
+    assert len(digests) == 3
+
+
+def test_an_unknown_candidate_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'haiku'"):
+        with_candidates(PLAN, ("haikoo",))
+
+
+def test_the_primary_alone_is_not_a_comparison() -> None:
+    with pytest.raises(ConfigError, match="must name a candidate"):
+        with_candidates(PLAN, ("p",))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [
+        ("done", None, 0),
+        ("partial", "partial", 4),
+        ("failed", "NothingToReplay", 3),
+        ("failed", "GatewayRefused", 3),
+        ("failed", "UnknownPrice", 2),
+        ("failed", "RunStuck", 1),
+        ("failed", "Problem", 1),
+        ("failed", None, 1),
+    ],
+)
+def test_the_exit_code_is_that_of_what_ended_the_run(
+    status: str, code: str | None, exit_code: int
+) -> None:
+    ended: Run = replace(run(), error_code=code)
+    assert exit_code_of(document(status=status), ended) == exit_code
