@@ -76,6 +76,7 @@ class RunTools:
 
     Attributes:
         prices: Price of every contestant and judge by name.
+        evaluation: What must stay the same for qualities to be comparable, by label of Evaluator.
         owner: Who holds the Run's lease and shards.
         next_slot: The slot after this Run, for the messages.
         on_progress: Told after every shard.
@@ -91,7 +92,7 @@ class RunTools:
     panel: EvaluationPanel
     pace: Pace
     prices: Mapping[str, Price]
-    evaluator_versions: Mapping[str, str]
+    evaluation: JsonObject
     clock: Clock
     owner: str
     frozen: JsonObject
@@ -481,7 +482,7 @@ async def _week_of_evidence(
         now=tools.clock.now(),
         pairs=pairs,
         prices=tools.prices,
-        evaluator_versions=tools.evaluator_versions,
+        evaluation=tools.evaluation,
         history=history,
         repriced=await _repriced(history, run, tools),
         states=await tools.runs.states(plan.name) if counts else (),

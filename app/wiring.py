@@ -23,7 +23,7 @@ from app.domain.models import Endpoint, ModelSpec
 from app.domain.plans import Plan
 from app.domain.prices import Price
 from app.domain.runs import Run, Slot
-from app.evaluation.catalogue import evaluator_versions
+from app.evaluation.catalogue import evaluation_identity, evaluator_versions
 from app.evaluation.panel import EvaluationPanel
 from app.pipeline import Progress, RunTools, execute, known_prices
 from app.plans import PRICES_FILE, load_plans, public_config
@@ -330,7 +330,7 @@ async def run_tools(
             panel=panel,
             pace=ClosedLoad(),
             prices=prices,
-            evaluator_versions=versions,
+            evaluation=evaluation_identity(plan),
             clock=clock,
             owner=options.owner,
             frozen=frozen_set_up(plan, prices, versions),

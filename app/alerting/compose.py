@@ -243,8 +243,10 @@ def _resolved(alert: Alert, known: OpenAlert, outcome: Outcome) -> Alert:
 def _no_longer(alert: Alert, outcome: Outcome) -> str:
     for comparison in outcome.comparisons:
         if switch_key(outcome.plan.name, comparison.candidate) == alert.key:
+            anew = " ".join(_new_epochs([comparison]))
             reasons = comparison.verdict.reasons
-            return reasons[0] if reasons else "The evidence no longer supports the switch."
+            why = reasons[0] if reasons else "The evidence no longer supports the switch."
+            return f"{anew} {why}" if anew else why
     return "The candidate is no longer part of the plan."
 
 
@@ -379,10 +381,19 @@ def _quiet(outcome: Outcome, known: Mapping[str, OpenAlert]) -> Alert:
         run_id=outcome.run.run_id,
         title=title,
         lead=_still_lead(still, outcome) if still else _quiet_lead(outcome),
-        lines=tuple(candidate_line(comparison, plan) for comparison in outcome.comparisons),
+        lines=(
+            *(candidate_line(comparison, plan) for comparison in outcome.comparisons),
+            *_new_epochs(outcome.comparisons),
+        ),
         links=_links(outcome),
         context=_spend_words(outcome),
     )
+
+
+def _new_epochs(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """Why evidence starts anew, said once where it holds for several candidates."""
+    reasons = {c.epoch_reason: None for c in comparisons if c.epoch_reason and c.window_weeks <= 1}
+    return tuple(f"Earlier weeks are not pooled with this one: {reason}." for reason in reasons)
 
 
 def _by_hand(outcome: Outcome) -> Alert:

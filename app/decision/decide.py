@@ -8,6 +8,7 @@ from app.decision.comparisons import Setting, comparison_of
 from app.decision.epochs import Epoch, Held, PricePair, epoch_of, held_history
 from app.decision.looks import Look, Rules, look_at, rules_of
 from app.decision.ranking import HeadToHead, Ranking, rank, with_rank
+from app.domain.json_values import JsonObject
 from app.domain.models import ModelSpec
 from app.domain.plans import Plan
 from app.domain.prices import Price
@@ -32,7 +33,7 @@ class WeekOfEvidence:
             them are pooled from what they stored.
         pairs: Per candidate that took part, its pairs with the primary.
         prices: Today's price of each contestant, None where unknown.
-        evaluator_versions: Version of each Evaluator by its label.
+        evaluation: What must stay the same for qualities to be comparable, by label of Evaluator.
         history: Stored weeks of the plan.
         states: Latest stored states of the plan.
         judge: How far the judge can be believed.
@@ -51,7 +52,7 @@ class WeekOfEvidence:
     now: datetime
     pairs: Mapping[str, PairedEvidence]
     prices: Mapping[str, Price | None]
-    evaluator_versions: Mapping[str, str] = field(default_factory=dict)
+    evaluation: JsonObject = field(default_factory=dict)
     history: Sequence[StoredEvidence] = ()
     states: Sequence[StoredState] = ()
     judge: JudgeReport = field(default_factory=JudgeReport)
@@ -182,7 +183,7 @@ def _prices(candidate: ModelSpec, week: WeekOfEvidence) -> PricePair | None:
 
 def standing_of(candidate: ModelSpec, week: WeekOfEvidence) -> Standing:
     """Return a candidate's epoch, the history that may be pooled and its latest state."""
-    epoch = epoch_of(week.plan, candidate, week.evaluator_versions)
+    epoch = epoch_of(week.plan, candidate, week.evaluation)
     rows = {
         (row.week, row.epoch): row
         for row in (*week.history, *week.repriced)
@@ -277,7 +278,7 @@ def _setting(
         left_out_weeks=standing.held.left_out,
         is_trouble=_unmeasured(candidate, week) is not None or pairs.needs_mending,
         rectifier=week.rectifiers.get(candidate.name),
-        caveats=_caveats(candidate, week, pairs),
+        caveats=_caveats(candidate, week, pairs, standing.held),
     )
 
 
@@ -285,10 +286,14 @@ def _judging_usd_per_pair(judge: JudgeReport) -> float:
     return 2 * float(judge.spend_usd) / judge.judged if judge.judged else 0.0
 
 
-def _caveats(candidate: ModelSpec, week: WeekOfEvidence, pairs: PairedEvidence) -> tuple[str, ...]:
+def _caveats(
+    candidate: ModelSpec, week: WeekOfEvidence, pairs: PairedEvidence, held: Held
+) -> tuple[str, ...]:
     rectifier = week.rectifiers.get(candidate.name)
     allowance = week.plan.judge.bias_allowance if week.plan.judge else 0.0
     said = [*week.judge.warnings]
+    if held.break_reason is not None and not held.weeks:
+        said.insert(0, f"Earlier weeks are not pooled with this one: {held.break_reason}.")
     if rectifier is not None:
         said.append(f"Quality is corrected by {rectifier.n} pairs that people have labelled.")
     elif allowance > 0:

@@ -1,11 +1,11 @@
 """Epochs: spans in which evidence may be pooled, and what broke them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from app.domain.json_values import JsonObject, fingerprint
 from app.domain.models import ModelSpec
-from app.domain.plans import EvaluatorSettings, JudgeSettings, Plan
+from app.domain.plans import JudgeSettings, Plan
 from app.domain.prices import Price
 from app.domain.results import PairedEvidence
 from app.ports import StoredEvidence, StoredState
@@ -47,13 +47,14 @@ class PricePair:
     candidate: Price
 
 
-def epoch_of(plan: Plan, candidate: ModelSpec, evaluator_versions: Mapping[str, str]) -> Epoch:
-    """Return the epoch that this plan and these evaluator versions put a candidate in.
+def epoch_of(plan: Plan, candidate: ModelSpec, evaluation: JsonObject) -> Epoch:
+    """Return the epoch that this plan and these evaluators put a candidate in.
 
     Args:
         plan: The plan as frozen for the Run.
         candidate: The candidate's configuration.
-        evaluator_versions: Version of each Evaluator by its label.
+        evaluation: What must stay the same for qualities to be comparable, by label of the
+            Evaluator.
     """
     identity: JsonObject = {
         "primary": plan.primary.identity,
@@ -61,10 +62,7 @@ def epoch_of(plan: Plan, candidate: ModelSpec, evaluator_versions: Mapping[str, 
         "judges": [judge.identity for judge in plan.judges],
         "rubric": fingerprint(plan.judge.rubric) if plan.judge else None,
         "judging": _judging(plan.judge),
-        "evaluators": {
-            settings.label: _evaluator(settings, evaluator_versions.get(settings.label))
-            for settings in plan.evaluators
-        },
+        "evaluators": dict(evaluation),
         "policy": asdict(plan.policy),
     }
     return Epoch(digest=fingerprint(identity), identity=identity)
@@ -184,27 +182,20 @@ def _judging(judge: JudgeSettings | None) -> JsonObject | None:
     }
 
 
-def _evaluator(settings: EvaluatorSettings, version: str | None) -> JsonObject:
-    return {
-        "type": settings.type,
-        "version": version,
-        "gate": settings.gate,
-        "weight": settings.weight,
-        "when": dict(settings.when),
-        "options": dict(settings.options),
-    }
-
-
 def _detail(before: object, after: object) -> str:
     """Show the parts that differ, where they are short enough to read."""
-    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
-        return ""
-    parts = [
-        f"{key} {_short(before.get(key))} → {_short(after.get(key))}"
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
-    ]
+    parts = list(_parts(before, after))
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def _parts(before: object, after: object, name: str = "") -> Iterator[str]:
+    """Every part that differs, those of a part under its name."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in sorted({*before, *after}):
+            if before.get(key) != after.get(key):
+                yield from _parts(before.get(key), after.get(key), f"{name} {key}".strip())
+    elif name:
+        yield f"{name} {_short(before)} → {_short(after)}"
 
 
 def _short(value: object) -> str:

@@ -117,7 +117,9 @@ def evaluation_identity(plan: Plan) -> JsonObject:
     versions = evaluator_versions(plan)
     return {
         label: {
+            "type": settings.type,
             "version": versions[label],
+            "options": fingerprint(dict(settings.options)) if settings.options else None,
             "gate": settings.gate,
             "weight": settings.weight,
             "when": dict(settings.when),

@@ -72,7 +72,7 @@ def week(number: int = 13, of: Plan = PLAN, **given: Any) -> WeekOfEvidence:
             "bad": pairs("bad", seed=number, quality=-0.5, cost=0.01),
         },
         prices=PRICES,
-        evaluator_versions={"judge": "1"},
+        evaluation={"judge": {"version": "1"}},
         requests_per_month=3000.0,
     )
     return replace(base, **given)

@@ -25,7 +25,7 @@ PRICES = PricePair(primary=price(), candidate=price("1", "5"))
 
 
 def epoch(of: Plan) -> Epoch:
-    return epoch_of(of, of.candidates[0], {"judge": "1"})
+    return epoch_of(of, of.candidates[0], {"judge": {"version": "1"}})
 
 
 def evidence(n: int = 40) -> Evidence:
@@ -94,10 +94,29 @@ def test_a_change_of_what_is_measured_starts_an_epoch_and_is_named(
 
 
 def test_a_new_version_of_an_evaluator_starts_an_epoch() -> None:
-    after = epoch_of(OLD, OLD.candidates[0], {"judge": "2"})
+    after = epoch_of(OLD, OLD.candidates[0], {"judge": {"version": "2"}})
 
     assert break_reason(SAME.identity, after.identity) == (
-        "the evaluators changed (judge version 1 → version 2)"
+        "the evaluators changed (judge version 1 → 2)"
+    )
+
+
+def test_evaluators_of_one_type_are_told_apart() -> None:
+    twice = plan("c")
+    first, second = {"regex": {"version": "a"}}, {"regex-2": {"version": "b"}}
+    before = epoch_of(twice, twice.candidates[0], {**first, **second})
+    after = epoch_of(twice, twice.candidates[0], {**first, "regex-2": {"version": "c"}})
+
+    assert break_reason(before.identity, after.identity) == (
+        "the evaluators changed (regex-2 version b → c)"
+    )
+
+
+def test_a_dropped_evaluator_is_named() -> None:
+    before = epoch_of(OLD, OLD.candidates[0], {"judge": {"version": "1"}, "tone": {"version": "3"}})
+
+    assert break_reason(before.identity, SAME.identity) == (
+        "the evaluators changed (tone version 3 → none)"
     )
 
 
