@@ -588,6 +588,13 @@ async def _refuse_if_busy(
     status = RunStatus(ended.scalar_one())
     if status.is_final and status is not RunStatus.PARTIAL:
         raise RunInProgress(f"run {run.run_id} is {status.value} already")
+    removed = await connection.execute(
+        select(CASES.c.case_id)
+        .where(CASES.c.run_id == run.run_id, CASES.c.body.is_(None))
+        .limit(1)
+    )
+    if removed.first() is not None:
+        raise RunInProgress(f"run {run.run_id} cannot go on: its prompts were removed")
 
 
 async def _settled_count(connection: AsyncConnection, run_id: str) -> int:

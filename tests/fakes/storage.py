@@ -58,6 +58,7 @@ class MemoryAttempt:
     opening: AttemptOpening
     state: AttemptState = AttemptState.SENT
     outcome: AttemptOutcome | None = None
+    is_scrubbed: bool = False
 
     @property
     def cost_usd(self) -> Decimal | None:
@@ -260,6 +261,8 @@ class MemoryRuns:
             raise RunInProgress(f"run {run.run_id} is held by {held.owner}")
         if current.status.is_final and current.status is not RunStatus.PARTIAL:
             raise RunInProgress(f"run {run.run_id} is {current.status.value} already")
+        if run.run_id in self.memory.scrubbed:
+            raise RunInProgress(f"run {run.run_id} cannot go on: its prompts were removed")
         settled = sum(
             attempt.state is AttemptState.SETTLED for attempt in self._attempts_of(run.run_id)
         )
@@ -292,6 +295,12 @@ class MemoryRuns:
         held = self.memory.held[run_id]
         if held.owner == owner:
             held.lease_until = None
+
+    async def holder(self, run_id: str) -> str | None:
+        self.memory.require()
+        held = self.memory.held[run_id]
+        is_running = self.memory.runs[run_id].status is RunStatus.RUNNING
+        return held.owner if is_running and held.lease_until is not None else None
 
     async def orphans(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
         self.memory.require()
@@ -393,16 +402,12 @@ class MemoryRuns:
 
     async def earlier_cases(self, plan_name: str, *, before_run: str, limit: int) -> Sequence[Case]:
         runs = self._complete(plan_name, before_run)
-        answered = {
-            attempt.opening.case_id
-            for attempt in self.memory.attempts.values()
-            if attempt.opening.purpose is Purpose.REPLAY
-            and attempt.outcome is not None
-            and attempt.outcome.is_final
-            and isinstance(attempt.outcome.result, Completion)
-        }
-        kept = [case for run in runs for case in self._kept(run.run_id)[0]]
-        return [case for case in kept if case.case_id in answered][:limit]
+        return [
+            case
+            for run in runs
+            for case in self._kept(run.run_id)[0]
+            if self._is_answered(run.run_id, case.case_id)
+        ][:limit]
 
     async def scrub(self, run_id: str, clean: Callable[[str], str] | None) -> None:
         self.memory.require()
@@ -424,8 +429,12 @@ class MemoryRuns:
         self.memory.require()
         return [s for (key, _), s in sorted(self.memory.shards.items()) if key == run_id]
 
-    async def claim(self, run_id: str, shard_no: int, *, owner: str, at: datetime) -> ClaimedShard:
+    async def claim(
+        self, run_id: str, shard_no: int, *, owner: str, at: datetime, holder: str | None = None
+    ) -> ClaimedShard:
         self.memory.require()
+        if holder is not None and self.memory.held[run_id].owner != holder:
+            raise FenceLost(f"run {run_id} is not held by {holder} any more")
         old = self.memory.shards[(run_id, shard_no)]
         shard = replace(old, fence=old.fence + 1)
         self.memory.shards[(run_id, shard_no)] = shard
@@ -649,6 +658,16 @@ class MemoryRuns:
             and attempt.opening.model_name == model_name
         ]
 
+    def _is_answered(self, run_id: str, case_id: str) -> bool:
+        return any(
+            attempt.opening.case_id == case_id
+            and attempt.opening.purpose is Purpose.REPLAY
+            and attempt.outcome is not None
+            and attempt.outcome.is_final
+            and isinstance(attempt.outcome.result, Completion)
+            for attempt in self._attempts_of(run_id)
+        )
+
     def _records(self, run_id: str, case_id: str, model_name: str) -> list[ScoreRecord]:
         return [
             record
@@ -694,7 +713,8 @@ class MemoryRuns:
         )
 
     def _forget_replies(self, run_id: str) -> None:
-        self._map_replies(run_id, lambda result: replace(result, text="", tool_calls=()))
+        for attempt in self._attempts_of(run_id):
+            attempt.is_scrubbed = True
         for key, record in self.memory.scores.items():
             if key[0] == run_id and isinstance(record.result, Score):
                 kept = replace(record.result, reason="", detail={})
@@ -707,17 +727,15 @@ class MemoryRuns:
             cases=tuple(_clean_case(case, clean) for case in sample.cases),
             anchors=tuple(_clean_case(case, clean) for case in sample.anchors),
         )
-        self._map_replies(run_id, lambda result: replace(result, text=clean(result.text)))
+        for attempt in self._attempts_of(run_id):
+            outcome = attempt.outcome
+            if outcome is not None and isinstance(outcome.result, Completion):
+                cleaned_reply = replace(outcome.result, text=clean(outcome.result.text))
+                attempt.outcome = replace(outcome, result=cleaned_reply)
         for key, record in self.memory.scores.items():
             if key[0] == run_id:
                 cleaned = replace(record.result, reason=clean(record.result.reason))
                 self.memory.scores[key] = replace(record, result=cleaned)
-
-    def _map_replies(self, run_id: str, change: Callable[[Completion], Completion]) -> None:
-        for attempt in self._attempts_of(run_id):
-            outcome = attempt.outcome
-            if outcome is not None and isinstance(outcome.result, Completion):
-                attempt.outcome = replace(outcome, result=change(outcome.result))
 
 
 class MemoryAlerts:
@@ -906,11 +924,14 @@ def _reply_of(group: Sequence[MemoryAttempt]) -> Reply | None:
     final = next((a for a in group if a.outcome is not None and a.outcome.is_final), None)
     if final is None or final.outcome is None:
         return None
+    result = final.outcome.result
+    if final.is_scrubbed and isinstance(result, Completion):
+        result = replace(result, text="", tool_calls=())
     return Reply(
         case_id=final.opening.case_id,
         model_name=final.opening.model_name,
         call_key=final.opening.call_key,
-        result=final.outcome.result,
+        result=result,
         attempts=len(group),
         spend_usd=sum((a.cost_usd or Decimal(0) for a in group), Decimal(0)),
         is_cost_known=all(a.cost_usd is not None for a in group),
