@@ -56,7 +56,7 @@ from app.summary.document import RunFigures, document
 from app.summary.pairs import compare, merge_runs
 from app.summary.summaries import summarise
 
-LEASE_S = 60.0
+LEASE_S = 20.0
 MOST_RESTARTS = 3
 CANARY_ORDINAL = -1
 _ANCHOR_POOL = 400
@@ -77,7 +77,8 @@ class RunTools:
     Attributes:
         prices: Price of every contestant and judge by name.
         evaluation: What must stay the same for qualities to be comparable, by label of Evaluator.
-        owner: Who holds the Run's lease and shards.
+        owner: Who works its shards.
+        holder: Who holds the Run's lease, where that is not the owner.
         next_slot: The slot after this Run, for the messages.
         on_progress: Told after every shard.
         is_told: False when the Run shall send no message.
@@ -100,6 +101,7 @@ class RunTools:
     next_slot: Slot | None = None
     on_progress: Callable[[Progress], None] = field(default=lambda _progress: None)
     is_told: bool = True
+    holder: str | None = None
 
 
 async def execute(run: Run, tools: RunTools) -> JsonObject:
@@ -173,9 +175,7 @@ async def _anchors(run: Run, tools: RunTools) -> Sequence[Case]:
     pool = await tools.runs.earlier_cases(plan.name, before_run=run.run_id, limit=_ANCHOR_POOL)
     scored = await tools.runs.baselines([case.case_id for case in pool], plan.primary.name)
     pool = [
-        case
-        for case in pool
-        if case.case_id in scored and scored[case.case_id].quality is not None
+        case for case in pool if case.case_id in scored and scored[case.case_id].quality is not None
     ]
     last = await tools.runs.latest_run(plan.name, statuses=(RunStatus.DONE,))
     zone = plan.schedule.timezone if plan.schedule else None
@@ -249,7 +249,11 @@ async def work_shard(run: Run, shard: Shard, tools: RunTools) -> None:
         BudgetExhausted, GatewayRefused, RunInterrupted: If the Run cannot go on.
     """
     claimed = await tools.runs.claim(
-        run.run_id, shard.shard_no, owner=tools.owner, at=tools.clock.now()
+        run.run_id,
+        shard.shard_no,
+        owner=tools.owner,
+        at=tools.clock.now(),
+        holder=tools.holder or tools.owner,
     )
     if claimed.shard.is_done:
         return

@@ -311,6 +311,9 @@ class RunStore(Protocol):
     async def release(self, run_id: str, *, owner: str) -> None:
         """Give the lease back, so that the Run can be resumed at once."""
 
+    async def holder(self, run_id: str) -> str | None:
+        """Who owns the Run's lease, run out or not; None when nobody does."""
+
     async def orphans(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
         """Runs due or running that nobody holds: their lease ran out or was never taken."""
 
@@ -356,8 +359,14 @@ class RunStore(Protocol):
     async def shards(self, run_id: str) -> Sequence[Shard]:
         """All shards so far, in order."""
 
-    async def claim(self, run_id: str, shard_no: int, *, owner: str, at: datetime) -> ClaimedShard:
-        """Take the shard under a new Fence; `sent` Attempts of earlier owners become ambiguous."""
+    async def claim(
+        self, run_id: str, shard_no: int, *, owner: str, at: datetime, holder: str | None = None
+    ) -> ClaimedShard:
+        """Take the shard under a new Fence; `sent` Attempts of earlier owners become ambiguous.
+
+        Raises:
+            FenceLost: If a holder is named who does not hold the Run any more.
+        """
 
     async def settled(self, shard: Shard) -> SettledCalls:
         """What earlier owners of the shard's Cases already paid for."""

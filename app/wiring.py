@@ -2,9 +2,7 @@
 
 import asyncio
 import random
-import socket
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +40,7 @@ from app.ports import (
 from app.replay.cases import ClosedLoad
 from app.sampling.redaction import Redactor
 from app.settings import Settings
+from app.workers.owners import is_gone, owner_name
 
 if TYPE_CHECKING:
     from app.storage.journal import Caps
@@ -64,11 +63,6 @@ def plans_for(settings: Settings, path: Path | None = None) -> tuple[Plan, ...]:
         ConfigError: Naming file, line and key of everything to mend.
     """
     return load_plans(path or settings.config, settings.variables)
-
-
-def owner_name() -> str:
-    """A name for this process that no other process has."""
-    return f"{socket.gethostname()}:{uuid.uuid4().hex[:12]}"
 
 
 @contextmanager
@@ -196,6 +190,10 @@ class Providers:
         self._made[id(endpoint)] = (endpoint, self._by_key[key])
         return self._by_key[key]
 
+    async def prepare(self, endpoints: Iterable[Endpoint]) -> None:
+        """Make the adapters of these endpoints; vendors' SDKs take seconds to load."""
+        await asyncio.to_thread(lambda: [self(endpoint) for endpoint in endpoints])
+
     async def close(self) -> None:
         """Give back all connections."""
         for provider in self._by_key.values():
@@ -307,6 +305,7 @@ async def run_tools(
     async with AsyncExitStack() as stack:
         providers = Providers(clock)
         stack.push_async_callback(providers.close)
+        await providers.prepare(model.endpoint for model in (*plan.contestants, *plan.judges))
         source = log_source(plan, logs_dsn(plan, settings, storage.dsn))
         stack.push_async_callback(source.close)
         caller = Caller(
@@ -376,6 +375,13 @@ async def work_run(
         raise
 
 
+async def free_abandoned(run_id: str, runs: RunStore) -> None:
+    """Give the Run's lease back when the process that holds it has certainly ended."""
+    holder = await runs.holder(run_id)
+    if holder is not None and is_gone(holder):
+        await runs.release(run_id, owner=holder)
+
+
 async def deliver_alerts(
     plans: Sequence[Plan], storage: Storage, clock: Clock, stream: TextIO, *, owner: str
 ) -> int:
@@ -407,3 +413,28 @@ def _probe(model: ModelSpec, prompt: Prompt) -> ModelRequest:
     return ModelRequest(
         model=model, prompt=prompt, max_tokens=_PROBE_TOKENS, deadline_s=model.endpoint.timeout_s
     )
+
+
+__all__ = [
+    "Providers",
+    "RunOptions",
+    "Storage",
+    "clock_for",
+    "deliver_alerts",
+    "free_abandoned",
+    "frozen_set_up",
+    "heartbeat",
+    "log_source",
+    "logs_dsn",
+    "notifier_for",
+    "open_storage",
+    "owner_name",
+    "plans_for",
+    "price_book",
+    "probe_models",
+    "provider_for",
+    "results_database",
+    "run_tools",
+    "seed_for",
+    "work_run",
+]

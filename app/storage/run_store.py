@@ -134,6 +134,17 @@ class PostgresRuns:
                 .values(lease_until=None)
             )
 
+    async def holder(self, run_id: str) -> str | None:
+        """Who owns the Run's lease, run out or not; None when nobody does."""
+        query = select(RUNS.c.owner).where(
+            RUNS.c.run_id == run_id,
+            RUNS.c.status == RunStatus.RUNNING.value,
+            RUNS.c.lease_until.is_not(None),
+        )
+        async with self._database.transaction() as connection:
+            owner = (await connection.execute(query)).scalar_one_or_none()
+        return None if owner is None else str(owner)
+
     async def orphans(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
         """Runs due or running that nobody holds; Runs by hand are left to hands."""
         async with self._database.transaction() as connection:
@@ -396,9 +407,13 @@ class PostgresRuns:
             )
             return [shard_of(row) for row in rows.mappings()]
 
-    async def claim(self, run_id: str, shard_no: int, *, owner: str, at: datetime) -> ClaimedShard:
+    async def claim(
+        self, run_id: str, shard_no: int, *, owner: str, at: datetime, holder: str | None = None
+    ) -> ClaimedShard:
         """Take the shard under a new Fence; `sent` Attempts of earlier owners become ambiguous."""
         async with self._database.transaction() as connection:
+            if holder is not None:
+                await _require_holder(connection, run_id, holder)
             claimed = await connection.execute(
                 update(SHARDS)
                 .where(SHARDS.c.run_id == run_id, SHARDS.c.shard_no == shard_no)
@@ -589,12 +604,21 @@ async def _refuse_if_busy(
     if status.is_final and status is not RunStatus.PARTIAL:
         raise RunInProgress(f"run {run.run_id} is {status.value} already")
     removed = await connection.execute(
-        select(CASES.c.case_id)
-        .where(CASES.c.run_id == run.run_id, CASES.c.body.is_(None))
-        .limit(1)
+        select(CASES.c.case_id).where(CASES.c.run_id == run.run_id, CASES.c.body.is_(None)).limit(1)
     )
     if removed.first() is not None:
         raise RunInProgress(f"run {run.run_id} cannot go on: its prompts were removed")
+
+
+async def _require_holder(connection: AsyncConnection, run_id: str, holder: str) -> None:
+    """Nobody takes the Run over before this transaction ends; raise when somebody has."""
+    found = await connection.execute(
+        select(RUNS.c.owner)
+        .where(RUNS.c.run_id == run_id, RUNS.c.status == RunStatus.RUNNING.value)
+        .with_for_update(read=True)
+    )
+    if found.scalar_one_or_none() != holder:
+        raise FenceLost(f"run {run_id} is not held by {holder} any more")
 
 
 async def _settled_count(connection: AsyncConnection, run_id: str) -> int:

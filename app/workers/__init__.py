@@ -1,1 +1,1 @@
-"""Shards as jobs on Postgres."""
+"""Workers: who does the work of Runs, in which process, and whether they still live."""
