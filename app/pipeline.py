@@ -365,8 +365,10 @@ async def conclude(
         models_usd=_sum(spend, Purpose.REPLAY),
         judge_usd=_sum(spend, Purpose.JUDGE),
         month_usd=await _month_usd(finished_at, tools),
+        skipped=sample.skipped if sample else {},
         next_slot=tools.next_slot,
         incomplete=why,
+        finishing_usd=_finishing_usd(adaptive, spend) if status is RunStatus.PARTIAL else None,
     )
     messages = await _messages(outcome, tools, finished_at)
     figures = RunFigures(
@@ -577,6 +579,14 @@ def _adaptive(
             if asked.get(name, 0) < len(sample.cases)
         },
     )
+
+
+def _finishing_usd(adaptive: AdaptiveReport, spend: Sequence[SpendLine]) -> Decimal | None:
+    """About what the calls that were not made would cost, at what those made have cost."""
+    if adaptive.made_calls == 0:
+        return None
+    left = max(0, adaptive.planned_calls - adaptive.made_calls)
+    return sum((line.spend_usd for line in spend), Decimal(0)) * left / adaptive.made_calls
 
 
 async def _month_usd(now: datetime, tools: RunTools) -> Decimal:

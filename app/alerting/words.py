@@ -1,5 +1,6 @@
 """Numbers as people read them, always with their interval or count."""
 
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 
 from app.stats.estimates import Estimate
@@ -34,10 +35,12 @@ def percent_range(estimate: Estimate | None) -> str:
     """An interval of shares, e.g. `31–44 %`."""
     if estimate is None:
         return ABSENT
-    low, high = estimate.low * 100, estimate.high * 100
-    if low < 0:
-        return f"{percent(estimate.low)} to {percent(estimate.high)}"
-    return f"{low:.0f}–{high:.0f} %"
+    low, high = percent(estimate.low), percent(estimate.high)
+    if low == high:
+        return low
+    if estimate.low < 0:
+        return f"{low} to {high}"
+    return f"{low.removesuffix(' %')}–{high}"
 
 
 def money(amount_usd: Decimal | float | None) -> str:
@@ -55,13 +58,13 @@ def money(amount_usd: Decimal | float | None) -> str:
     return (MINUS if amount < 0 else "") + "$" + text
 
 
-def money_range(estimate: Estimate | None) -> str:
-    """A monthly amount with its interval, e.g. `$1,140 ($920–1,310)`."""
+def money_range(estimate: Estimate | None, per: str = "") -> str:
+    """An amount with its interval, e.g. `$1,140 a month ($920–1,310)`."""
     if estimate is None:
         return ABSENT
     low, high = money(estimate.low), money(estimate.high)
     joined = f"{low}–{high.removeprefix('$')}" if low.startswith("$") else f"{low} to {high}"
-    return f"{money(estimate.point)} ({joined})"
+    return f"{money(estimate.point)}{per} ({joined})"
 
 
 def seconds(value_s: float | None) -> str:
@@ -75,6 +78,28 @@ def count(number: int, noun: str) -> str:
     """A number with its noun, e.g. `400 prompts`, `1 week`."""
     plural = noun if number == 1 else f"{noun}s"
     return f"{number:,} {plural}"
+
+
+def complement(estimate: Estimate) -> Estimate:
+    """1 less the estimate: a saving from a ratio."""
+    return replace(estimate, point=1 - estimate.point, low=1 - estimate.high, high=1 - estimate.low)
+
+
+def negated(estimate: Estimate | None) -> Estimate | None:
+    """The estimate with its sign turned: a change from a saving."""
+    if estimate is None:
+        return None
+    return replace(estimate, point=-estimate.point, low=-estimate.high, high=-estimate.low)
+
+
+def scaled(estimate: Estimate, factor: float) -> Estimate:
+    """The estimate times a positive factor."""
+    return replace(
+        estimate,
+        point=estimate.point * factor,
+        low=estimate.low * factor,
+        high=estimate.high * factor,
+    )
 
 
 def _rounded(amount: Decimal, unit: str) -> Decimal:

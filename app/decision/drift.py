@@ -118,6 +118,7 @@ def drift_report(
         regressed=standing.fall is not None,
         worst_segment=worst[0] if worst else None,
         sentences=_sentences(primary, found, fell, moved, worst),
+        since_week=_iso_week(standing.since) if standing.since is not None else None,
     )
 
 
@@ -170,10 +171,12 @@ class _Standing:
     Attributes:
         held: The weeks that may still speak: those before a fall that healed are dropped.
         fall: The change by which a fall that has not healed was shown, None when there is none.
+        since: First week of the window that showed it.
     """
 
     held: Sequence[DriftWeek]
     fall: float | None
+    since: int | None
 
 
 _HEALED_WEEKS = 2
@@ -183,16 +186,17 @@ _HEALED_Z = 2.33
 
 def _standing(weeks: Sequence[DriftWeek], *, alpha: float) -> _Standing:
     """Follow the primary week by week: a fall is shown once and stays until it has healed."""
-    start, fall = 0, None
+    start, fall, since = 0, None, None
     for end in range(1, len(weeks) + 1):
         held = weeks[start:end]
         if fall is None:
             shown = regression(held, alpha=alpha)
             if shown is not None and shown.is_hit and shown.best is not None:
                 fall = shown.best.change.point
+                since = [week for week in held if week.anchors][-shown.best.weeks].week
         elif _has_healed(held, fall):
-            start, fall = end - 1, None
-    return _Standing(held=weeks[start:], fall=fall)
+            start, fall, since = end - 1, None, None
+    return _Standing(held=weeks[start:], fall=fall, since=since)
 
 
 def _has_healed(weeks: Sequence[DriftWeek], fall: float) -> bool:
@@ -206,6 +210,12 @@ def _has_healed(weeks: Sequence[DriftWeek], fall: float) -> bool:
         [reading.anchor for reading in readings],
     )
     return change.point > fall / 2 and -z_rise < _HEALED_Z
+
+
+def _iso_week(number: int) -> str:
+    """The ISO week that `week_number` counts."""
+    year, week, _ = date.fromordinal(number * 7 + 1).isocalendar()
+    return f"{year}-W{week:02d}"
 
 
 def _conversation(row: CaseResult) -> tuple[str, str]:

@@ -22,10 +22,14 @@ class News(StrEnum):
     NEW = "new"
     CHANGED = "changed"
     REMINDER = "reminder"
+    EXPIRED = "expired"  # its acknowledgement ran out: told again
     RESOLVED = "resolved"
     ADOPTED = "adopted"
     DIGEST = "digest"
     NOTHING = "nothing"
+    ACKNOWLEDGED = "acknowledged"  # not told: an operator knows
+    HELD = "held"  # not told: something else must be settled first
+    UNKNOWN = "unknown"  # not told: this Run cannot tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -217,6 +217,29 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HumanAgreement:
+    """How well the judge agrees with people, on replies that it scored in its present version.
+
+    Attributes:
+        replies: Labelled replies that count.
+        stale: Labelled replies that another version of the judge scored; they do not count.
+        kappa: Cohen's quadratically weighted kappa on the judge's five levels.
+        spearman: Rank correlation of the judge's and the people's scores.
+        pairs: Labelled pairs with the primary, by candidate.
+        bias: By candidate, how much more the judge gives it over the primary than people do.
+        corrected: Candidates whose quality is corrected by their pairs.
+    """
+
+    replies: int = 0
+    stale: int = 0
+    kappa: Estimate | None = None
+    spearman: Estimate | None = None
+    pairs: Mapping[str, int] = field(default_factory=dict)
+    bias: Mapping[str, Estimate] = field(default_factory=dict)
+    corrected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeReport:
     """How far the judge can be believed in one Run; absent figures are None.
 
@@ -230,6 +253,7 @@ class JudgeReport:
         length_correlation: Of score and length, effects of Case and model removed: verbosity bias.
         is_trusted: False makes the verdicts of the Run unmeasured.
         not_judged: Replies the judge was spared, by failure class.
+        human: Agreement with people, None while nobody has labelled anything.
     """
 
     models: tuple[str, ...] = ()
@@ -248,11 +272,16 @@ class JudgeReport:
     warnings: tuple[str, ...] = ()
     spend_usd: Decimal = Decimal(0)
     not_judged: Mapping[str, int] = field(default_factory=dict)
+    human: HumanAgreement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReport:
-    """What moved since earlier weeks: each an Estimate of the change in mean, or None."""
+    """What moved since earlier weeks: each an Estimate of the change in mean, or None.
+
+    Attributes:
+        since_week: First ISO week of the window in which a regression was shown.
+    """
 
     traffic: Estimate | None = None
     primary: Estimate | None = None
@@ -262,6 +291,7 @@ class DriftReport:
     regressed: bool = False
     worst_segment: Segment | None = None
     sentences: tuple[str, ...] = ()
+    since_week: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
