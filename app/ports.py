@@ -81,6 +81,26 @@ class LogRow:
     skip: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundLog:
+    """A table or file that looks like a log of prompts.
+
+    Attributes:
+        table: As a plan names it; the path of a file.
+        rows: The database's own estimate, 0 when it has none.
+        columns: Our name -> theirs.
+        segments: Segment name -> column.
+        models: Models of recent rows, the most used first.
+    """
+
+    preset: str
+    table: str
+    rows: int
+    columns: Mapping[str, str] = field(default_factory=dict)
+    segments: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+
+
 class LogSource(Protocol):
     """Where prompts come from; read only."""
 

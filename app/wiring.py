@@ -28,6 +28,7 @@ from app.plans import PRICES_FILE, load_plans, public_config
 from app.ports import (
     AlertStore,
     Clock,
+    FoundLog,
     Heartbeat,
     Journal,
     LogSource,
@@ -118,6 +119,28 @@ def log_source(plan: Plan, dsn: str) -> LogSource:
             return OtelLogs(plan.logs, dsn=dsn)
         case unknown:
             raise ConfigError(f"logs.preset: {unknown} is not supported")
+
+
+async def find_log_tables(dsn: str) -> tuple[FoundLog, ...]:
+    """Tables of a database that look like logs of prompts, the likeliest first.
+
+    Raises:
+        LogSourceError: If the database cannot be reached.
+    """
+    from app.logsources.detection import find_logs
+
+    return await find_logs(dsn)
+
+
+def find_log_file(path: Path) -> FoundLog:
+    """What a file of prompts holds.
+
+    Raises:
+        LogSourceError: If it is none.
+    """
+    from app.logsources.detection import find_in_file
+
+    return find_in_file(path)
 
 
 def price_book(plan: Plan) -> PriceBook:

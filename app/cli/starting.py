@@ -18,11 +18,19 @@ def init(
     path: Annotated[Path, typer.Argument(help="Where to write the plan.")] = Path(
         "config/switchwise.yaml"
     ),
+    *,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="A file of prompts (JSONL or CSV) instead of a database."),
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", help="The log table, where several look like one.")
+    ] = None,
 ) -> None:
-    """Write a commented plan with its rubric; never overwrites."""
+    """Find the log in LOGS_DATABASE_URL and write a commented plan for it; never overwrites."""
+    from app.cli.guidance import guide
     from app.cli.output import print_text
-    from app.cli.templates import write_plan
+    from app.settings import load_settings
 
-    for written in write_plan(path):
-        print_text(f"wrote {written}")
-    print_text(f"next: edit it, then  switchwise check --config {path}")
+    for line in guide(path, load_settings(), file=file, table=table):
+        print_text(line)

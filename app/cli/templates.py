@@ -2,14 +2,20 @@
 
 from pathlib import Path
 
+from app.cli.first_plans import plan_text
 from app.domain.errors import ConfigError
 from app.plans import plan_json_schema
+from app.ports import FoundLog
 
 _CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
-def write_plan(path: Path) -> tuple[Path, ...]:
-    """Write the example plan, its rubric and the schema for editors beside it; name the files.
+def write_plan(path: Path, log: FoundLog | None = None) -> tuple[Path, ...]:
+    """Write a plan, its rubric and the schema for editors beside it; name the files.
+
+    Args:
+        path: Where the plan shall be.
+        log: What was found and goes into the plan; the example as it is without it.
 
     Raises:
         ConfigError: If the plan exists already or cannot be written.
@@ -20,9 +26,10 @@ def write_plan(path: Path) -> tuple[Path, ...]:
         raise ConfigError(f"{path} exists already: nothing was written")
     rubric = path.parent / "rubrics" / "default.md"
     schema = path.parent / "switchwise.schema.json"
-    plan_text = (_CONFIG / "switchwise.yaml").read_text(encoding="utf-8")
+    example = (_CONFIG / "switchwise.yaml").read_text(encoding="utf-8")
+    text = plan_text(example, log)
     texts = {
-        path: plan_text.replace("file:config/rubrics/", "file:rubrics/"),
+        path: text.replace("file:config/rubrics/", "file:rubrics/"),
         rubric: (_CONFIG / "rubrics" / "default.md").read_text(encoding="utf-8"),
         schema: json.dumps(plan_json_schema(), indent=2) + "\n",
     }
