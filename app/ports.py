@@ -458,9 +458,14 @@ class AlertStore(Protocol):
         """Put alerts in the outbox outside a Run's end, with the state they change."""
 
     async def lease_outbox(
-        self, *, owner: str, now: datetime, lease_s: float
+        self,
+        *,
+        owner: str,
+        now: datetime,
+        lease_s: float,
+        plan_names: Sequence[str] | None = None,
     ) -> Sequence[OutboxItem]:
-        """Claim what is due for delivery; a dead owner's lease runs out."""
+        """Claim what is due, of these Plans or of all; a dead owner's lease runs out."""
 
     async def record_delivery(self, item: OutboxItem, delivery: Delivery, *, now: datetime) -> None:
         """Note the outcome; undelivered items become due again with back-off."""

@@ -1,21 +1,33 @@
 """Deliver what waits in the outbox: at least once, never blocking a Run or its verdict."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from app.domain.alerts import Delivery
+import structlog
+
+from app.domain.alerts import Delivery, OutboxItem
 from app.ports import AlertStore, Clock, Notifier
 
-LEASE_S = 60.0
+LEASE_S = 180.0
+LONGEST_DELIVERY_S = 80.0
+"""A notifier answers within this; a lease that could run out meanwhile is not used."""
+
+_log = structlog.get_logger(__name__)
 
 
 async def deliver_due(
     alerts: AlertStore, notifiers: Mapping[str, Notifier], *, owner: str, clock: Clock
 ) -> int:
-    """Try every due item of the outbox once.
+    """Try every due item of these plans once; items of other plans are left alone.
+
+    1. Lease what is due, the oldest message of each key.
+    2. Send one after the other; what a lease may not outlast is left for the next round.
+    3. Once a plan's notifier asks for patience, its other items wait as long.
+    4. Note each outcome at once: a crash before that sends the message again.
 
     Args:
         alerts: The outbox.
-        notifiers: Plan name -> what delivers its alerts; items of other plans are left alone.
+        notifiers: Plan name -> what delivers its alerts.
         owner: Who leases the items.
         clock: The injected clock.
 
@@ -23,12 +35,33 @@ async def deliver_due(
         How many were delivered.
     """
     delivered = 0
-    for item in await alerts.lease_outbox(owner=owner, now=clock.now(), lease_s=LEASE_S):
-        notifier = notifiers.get(item.plan_name)
-        if notifier is None:
-            delivery = Delivery(is_delivered=False, error="no such plan is loaded here")
-        else:
-            delivery = await notifier.deliver(item.alert, thread=item.thread)
+    asked_to_wait: dict[str, Delivery] = {}
+    began_s = clock.monotonic()
+    items = await alerts.lease_outbox(
+        owner=owner, now=clock.now(), lease_s=LEASE_S, plan_names=tuple(notifiers)
+    )
+    for item in items:
+        if clock.monotonic() - began_s > LEASE_S - LONGEST_DELIVERY_S:
+            break
+        delivery = asked_to_wait.get(item.plan_name)
+        if delivery is None:
+            delivery = await notifiers[item.plan_name].deliver(item.alert, thread=item.thread)
+            _tell(item, delivery)
+        if delivery.retry_after_s is not None and not delivery.is_delivered:
+            asked_to_wait[item.plan_name] = replace(delivery, reference=None)
         await alerts.record_delivery(item, delivery, now=clock.now())
         delivered += delivery.is_delivered
     return delivered
+
+
+def _tell(item: OutboxItem, delivery: Delivery) -> None:
+    log = _log.bind(plan=item.plan_name, run_id=item.alert.run_id, key=item.alert.key)
+    if delivery.is_delivered:
+        log.info("message delivered", tries=item.tries + 1)
+    else:
+        log.warning(
+            "message not delivered",
+            tries=item.tries + 1,
+            reason=delivery.error,
+            given_up=delivery.is_permanent,
+        )

@@ -200,15 +200,17 @@ def _standing(weeks: Sequence[DriftWeek], *, alpha: float) -> _Standing:
 
 
 def _has_healed(weeks: Sequence[DriftWeek], fall: float) -> bool:
-    """Whether the last two weeks show no fall any more, and are nearer to none than to it."""
+    """Whether each of the last two weeks shows no fall, and is nearer to none than to it."""
     read = [week for week in weeks if week.anchors][-_HEALED_WEEKS:]
-    readings = [reading for week in read for reading in week.anchors]
-    if len({reading.anchor for reading in readings}) < MIN_ANCHORS:
+    return len(read) == _HEALED_WEEKS and all(_shows_none(week, fall) for week in read)
+
+
+def _shows_none(week: DriftWeek, fall: float) -> bool:
+    anchors = [reading.anchor for reading in week.anchors]
+    if len(set(anchors)) < MIN_ANCHORS:
         return False
-    change, z_rise = clustered_mean(
-        [reading.reply_now - reading.stored_now for reading in readings],
-        [reading.anchor for reading in readings],
-    )
+    changes = [reading.reply_now - reading.stored_now for reading in week.anchors]
+    change, z_rise = clustered_mean(changes, anchors)
     return change.point > fall / 2 and -z_rise < _HEALED_Z
 
 

@@ -1,15 +1,24 @@
 """An Alert as Slack blocks: escaped, within Block Kit's limits, without buttons or emoji."""
 
+import re
+
 from app.domain.alerts import Alert
 
 HEADER_LIMIT = 150
 SECTION_LIMIT = 3000
-FIELD_LIMIT = 2000
 FIELDS_LIMIT = 10
-MESSAGE_LIMIT = 12_000
 TEXT_LIMIT = 3000
+MESSAGE_LIMIT = 13_000
+"""A whole message may hold about this many characters: the shares below stay within it."""
+
+_LEAD_SHARE = 2500
+_LABEL_SHARE = 60
+_FIELD_SHARE = 300
+_LINES_SHARE = 4000
+_LINKS = 4
+_CONTEXT_SHARE = 1000
 _ELLIPSIS = "…"
-_LINES_SHARE = 6000
+_LABELLED = re.compile(r"(?s)([A-Za-z0-9][^:`.\n]{0,39}): (.+)")
 
 Block = dict[str, object]
 
@@ -18,27 +27,27 @@ def blocks_of(alert: Alert, *, public_url: str = "", mention: str = "") -> list[
     """The alert as Block Kit blocks: header, lead, fields, lines, links, context.
 
     Args:
-        alert: What to say; its texts are plain.
+        alert: What to say; its texts are plain, with literals in backticks.
         public_url: Where links lead; without one links are left out.
         mention: Ready-made mention such as `<!here>`, put before the lead.
     """
-    lead = escaped(alert.lead, SECTION_LIMIT - len(mention) - 1)
+    lead = escaped(alert.lead, _LEAD_SHARE)
     blocks: list[Block] = [
         {"type": "header", "text": _plain(alert.title)},
         {"type": "section", "text": _markdown(f"{mention} {lead}".strip())},
     ]
     if alert.fields:
         fields = [
-            _markdown(f"*{escaped(label, 100)}*\n{escaped(value, FIELD_LIMIT - 110)}")
+            _markdown(f"*{escaped(label, _LABEL_SHARE)}*\n{escaped(value, _FIELD_SHARE)}")
             for label, value in alert.fields[:FIELDS_LIMIT]
         ]
         blocks.append({"type": "section", "fields": fields})
     blocks += [{"type": "section", "text": _markdown(text)} for text in _sections(alert.lines)]
     if public_url and alert.links:
-        links = " · ".join(_link(public_url, label, path) for label, path in alert.links)
+        links = " · ".join(_link(public_url, label, path) for label, path in alert.links[:_LINKS])
         blocks.append({"type": "section", "text": _markdown(links)})
     if alert.context:
-        text = escaped(" | ".join(alert.context), SECTION_LIMIT)
+        text = escaped(" | ".join(alert.context), _CONTEXT_SHARE)
         blocks.append({"type": "context", "elements": [_markdown(text)]})
     return blocks
 
@@ -65,7 +74,7 @@ def _sections(lines: tuple[str, ...]) -> list[str]:
     sections: list[str] = []
     used = 0
     for line in lines:
-        text = "• " + escaped(line, SECTION_LIMIT - 2)
+        text = "• " + _labelled(line)
         used += len(text)
         if used > _LINES_SHARE:
             sections.append(f"• {_ELLIPSIS} and more in the report")
@@ -75,6 +84,15 @@ def _sections(lines: tuple[str, ...]) -> list[str]:
         else:
             sections.append(text)
     return sections
+
+
+def _labelled(line: str) -> str:
+    """A line with what stands before its first colon in bold."""
+    found = _LABELLED.fullmatch(line)
+    if found is None:
+        return escaped(line, SECTION_LIMIT - 2)
+    label = escaped(found[1], SECTION_LIMIT)
+    return f"*{label}:* {escaped(found[2], SECTION_LIMIT - 6 - len(label))}"
 
 
 def _plain(text: str) -> Block:

@@ -4,8 +4,12 @@ https://docs.slack.dev/reference/methods/chat.postMessage
 """
 
 import asyncio
+import http.client
+import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import structlog
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient
@@ -13,14 +17,17 @@ from slack_sdk.webhook import WebhookClient
 from app.domain.alerts import Alert, Delivery, News
 from app.domain.plans import SlackSettings
 from app.notifiers.blocks import blocks_of, fallback_text
+from app.notifiers.headers import retry_after_s
 
-TIMEOUT_S = 20
+TIMEOUT_S = 20.0
+FOLLOW_UP_S = 30.0
+"""The parent's update and the chart together may take so long."""
+
 _PERMANENT = frozenset(
     {
         "account_inactive",
         "channel_not_found",
         "invalid_auth",
-        "invalid_blocks",
         "is_archived",
         "missing_scope",
         "msg_too_long",
@@ -34,14 +41,24 @@ _PERMANENT = frozenset(
 )
 _MEND = {
     "invalid_auth": "the Slack token is refused: set slack.token to a valid bot token",
+    "not_authed": "the Slack token is refused: set slack.token to a valid bot token",
     "token_revoked": "the Slack token was revoked: set slack.token to a valid bot token",
+    "token_expired": "the Slack token has expired: set slack.token to a valid bot token",
+    "account_inactive": "the Slack app was removed: install it and set slack.token again",
     "channel_not_found": "no such Slack channel: set slack.channel to its id",
-    "not_in_channel": "the bot is not in the channel: invite it",
+    "not_in_channel": "the bot is not in the Slack channel: invite it there",
     "is_archived": "the Slack channel is archived: set slack.channel to another",
     "missing_scope": "the Slack token lacks the scope chat:write (files:write for charts)",
 }
+_BLOCKS_REFUSED = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
+_THREAD_REFUSED = frozenset({"thread_not_found", "cannot_reply_to_message", "message_not_found"})
+_ANSWERS = frozenset({News.CHANGED, News.REMINDER, News.EXPIRED, News.RESOLVED, News.ADOPTED})
+_CHANNEL_ID = re.compile(r"[CDG][A-Z0-9]{2,}")
+_LOST = (SlackClientError, OSError, ValueError, http.client.HTTPException)
+"""What the client raises when the other side is not there or makes no sense."""
+
 ChartMaker = Callable[[Mapping[str, object]], bytes]
-_ANSWERS = frozenset({News.CHANGED, News.REMINDER, News.RESOLVED, News.ADOPTED})
+_log = structlog.get_logger(__name__)
 
 
 class SlackNotifier:
@@ -51,12 +68,18 @@ class SlackNotifier:
         settings: Token, channel and base URL.
         public_url: Where links lead.
         draw_chart: Makes the PNG of an alert's chart; None leaves charts out.
+        timeout_s: How long the server may stay silent.
     """
 
     name = "slack"
 
     def __init__(
-        self, settings: SlackSettings, *, public_url: str = "", draw_chart: ChartMaker | None = None
+        self,
+        settings: SlackSettings,
+        *,
+        public_url: str = "",
+        draw_chart: ChartMaker | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         if settings.token is None or settings.channel is None:
             raise ValueError("slack needs a token and a channel")
@@ -64,64 +87,76 @@ class SlackNotifier:
         self._channel = settings.channel
         self._public_url = public_url
         self._draw_chart = draw_chart
+        self._timeout_s = timeout_s
         self._client = WebClient(
             token=settings.token.reveal(),
             base_url=_with_slash(settings.base_url),
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,  # type: ignore[arg-type]  # urllib takes fractions of a second
             retry_handlers=[],
         )
 
     async def deliver(self, alert: Alert, *, thread: str | None) -> Delivery:
         """Post once; what follows a success (parent, chart) never makes the post a failure."""
-        answered = await asyncio.to_thread(self._post, alert, thread)
+        parent = thread if alert.news in _ANSWERS and self._is_here(thread) else None
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                answered = await asyncio.to_thread(self._post, alert, parent)
+        except TimeoutError:
+            return Delivery(is_delivered=False, error="Slack did not answer in time")
         if not answered.is_delivered or answered.reference is None:
             return answered
-        await asyncio.to_thread(self._follow_up, alert, thread, answered.reference)
+        try:
+            async with asyncio.timeout(FOLLOW_UP_S):
+                await asyncio.to_thread(self._follow_up, alert, parent, answered.reference)
+        except TimeoutError:
+            _log.warning("slack took too long for the thread", key=alert.key)
         return answered
 
     async def check(self) -> tuple[str, ...]:
-        """Whether the token works."""
-        try:
-            await asyncio.to_thread(self._client.auth_test)
-        except SlackApiError as error:
-            return (_words(error),)
-        except (SlackClientError, OSError) as error:
-            return (f"Slack cannot be reached: {type(error).__name__}",)
-        return ()
+        """Whether the token works, may do what is needed, and the channel takes messages."""
+        return await asyncio.to_thread(self._check)
 
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _post(self, alert: Alert, thread: str | None) -> Delivery:
-        is_answer = thread is not None and alert.news in _ANSWERS
+    # --- posting ------------------------------------------------------------------------------
+
+    def _post(self, alert: Alert, parent: str | None) -> Delivery:
+        """Post; when blocks or thread are refused, post once more without them."""
+        message: dict[str, Any] = {
+            "channel": self._channel,
+            "text": fallback_text(alert),
+            "blocks": blocks_of(
+                alert,
+                public_url=self._public_url,
+                mention=self._settings.mentions.get(alert.kind.value, ""),
+            ),
+            "unfurl_links": False,
+            "unfurl_media": False,
+        }
+        if parent is not None:
+            message |= {"thread_ts": _timestamp(parent), "reply_broadcast": True}
         try:
-            response = self._client.chat_postMessage(
-                channel=self._channel,
-                text=fallback_text(alert),
-                blocks=blocks_of(
-                    alert,
-                    public_url=self._public_url,
-                    mention=self._settings.mentions.get(alert.kind.value, ""),
-                ),
-                thread_ts=_timestamp(thread) if is_answer else None,
-                reply_broadcast=True if is_answer else None,
-                unfurl_links=False,
-                unfurl_media=False,
-            )
+            try:
+                response = self._client.chat_postMessage(**message)
+            except SlackApiError as error:
+                simpler = _simpler(message, _code(error))
+                if simpler is None:
+                    raise
+                response = self._client.chat_postMessage(**simpler)
         except SlackApiError as error:
             return _failed(error)
-        except (SlackClientError, OSError, ValueError) as error:
+        except _LOST as error:
             return Delivery(is_delivered=False, error=f"Slack: {type(error).__name__}")
         channel, stamp = response.get("channel", self._channel), response.get("ts")
         if not isinstance(stamp, str):
             return Delivery(is_delivered=False, error="Slack answered without a message id")
         return Delivery(is_delivered=True, reference=f"{channel}:{stamp}")
 
-    def _follow_up(self, alert: Alert, thread: str | None, reference: str) -> None:
+    def _follow_up(self, alert: Alert, parent: str | None, reference: str) -> None:
         """Update the parent of an answer and put the chart into the thread; best effort."""
-        parent = thread if thread is not None and alert.news in _ANSWERS else reference
         try:
-            if parent != reference:
+            if parent is not None:
                 self._client.chat_update(
                     channel=parent.partition(":")[0],
                     ts=_timestamp(parent),
@@ -129,16 +164,62 @@ class SlackNotifier:
                     blocks=blocks_of(alert, public_url=self._public_url),
                 )
             if alert.chart is not None and self._draw_chart is not None:
+                target = parent or reference
                 self._client.files_upload_v2(
-                    channel=parent.partition(":")[0],
-                    thread_ts=_timestamp(parent),
+                    channel=target.partition(":")[0],
+                    thread_ts=_timestamp(target),
                     filename="cost-quality.png",
                     title="Cost per success against quality",
-                    alt_txt="Cost per successful response against quality, one point per model",
+                    alt_txt=alt_text(alert.chart),
                     content=self._draw_chart(alert.chart),
                 )
-        except (SlackApiError, SlackClientError, OSError, ValueError):
-            return
+        except Exception as error:  # noqa: BLE001 - it is posted: a bad chart must not post it again
+            _log.warning("slack thread left as it was", key=alert.key, error=type(error).__name__)
+
+    def _is_here(self, thread: str | None) -> bool:
+        """Whether the thread is in the channel of the plan; a name could be any channel's."""
+        if thread is None:
+            return False
+        channel = thread.partition(":")[0]
+        if not _CHANNEL_ID.fullmatch(self._channel) or not _timestamp(thread):
+            return bool(_timestamp(thread))
+        return channel == self._channel
+
+    # --- checking -----------------------------------------------------------------------------
+
+    def _check(self) -> tuple[str, ...]:
+        try:
+            answered = self._client.auth_test()
+        except SlackApiError as error:
+            return (_words(error),)
+        except _LOST as error:
+            return (f"Slack cannot be reached: {type(error).__name__}",)
+        return (*_scope_warnings(answered.headers), *self._channel_warnings())
+
+    def _channel_warnings(self) -> tuple[str, ...]:
+        """What is wrong with the channel, as far as the token may look at it."""
+        if not _CHANNEL_ID.fullmatch(self._channel):
+            return ()
+        try:
+            found: Any = self._client.conversations_info(channel=self._channel).get("channel")
+        except SlackApiError as error:
+            return () if _code(error) == "missing_scope" else (_words(error),)
+        except _LOST as error:
+            return (f"Slack cannot be reached: {type(error).__name__}",)
+        channel: Mapping[str, object] = found if isinstance(found, dict) else {}
+        if channel.get("is_archived"):
+            return (_MEND["is_archived"],)
+        return (_MEND["not_in_channel"],) if channel.get("is_member") is False else ()
+
+
+def alt_text(chart: Mapping[str, object]) -> str:
+    """The chart in words, for those who cannot see it."""
+    said = ["Cost per successful response against quality"]
+    points = chart.get("points")
+    for point in points if isinstance(points, list) else ():
+        quality, cost = point["quality"], point["cost"]
+        said.append(f"{point['name']}: quality {quality[1]:.2f}, ${cost[1]:.4g} per success")
+    return "; ".join(said)[:1000]
 
 
 class SlackWebhookNotifier:
@@ -146,19 +227,28 @@ class SlackWebhookNotifier:
 
     name = "slack-webhook"
 
-    def __init__(self, settings: SlackSettings, *, public_url: str = "") -> None:
+    def __init__(
+        self, settings: SlackSettings, *, public_url: str = "", timeout_s: float = TIMEOUT_S
+    ) -> None:
         if settings.webhook_url is None:
             raise ValueError("slack needs a webhook_url")
         self._settings = settings
         self._public_url = public_url
+        self._timeout_s = timeout_s
         self._client = WebhookClient(
-            settings.webhook_url.reveal(), timeout=TIMEOUT_S, retry_handlers=[]
+            settings.webhook_url.reveal(),
+            timeout=timeout_s,  # type: ignore[arg-type]  # urllib takes fractions of a second
+            retry_handlers=[],
         )
 
     async def deliver(self, alert: Alert, *, thread: str | None) -> Delivery:
         """Post once; only status 200 with the body `ok` counts as delivered."""
         del thread
-        return await asyncio.to_thread(self._post, alert)
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                return await asyncio.to_thread(self._post, alert)
+        except TimeoutError:
+            return Delivery(is_delivered=False, error="the Slack webhook did not answer in time")
 
     async def check(self) -> tuple[str, ...]:
         """A webhook can only be checked by posting."""
@@ -178,15 +268,15 @@ class SlackWebhookNotifier:
                 ),
                 unfurl_links=False,
             )
-        except (SlackClientError, OSError, ValueError) as error:
+        except _LOST as error:
             return Delivery(is_delivered=False, error=f"Slack webhook: {type(error).__name__}")
         if response.status_code == 200 and response.body.strip() == "ok":
             return Delivery(is_delivered=True, reference="webhook")
         return Delivery(
             is_delivered=False,
             is_permanent=response.status_code in (400, 403, 404, 410),
-            error=f"the Slack webhook answered {response.status_code}",
-            retry_after_s=_retry_after(response.headers),
+            error=_webhook_words(response.status_code),
+            retry_after_s=retry_after_s(response.headers),
         )
 
 
@@ -196,7 +286,7 @@ def _failed(error: SlackApiError) -> Delivery:
         is_delivered=False,
         is_permanent=code in _PERMANENT,
         error=_words(error),
-        retry_after_s=_retry_after(getattr(error.response, "headers", {}) or {}),
+        retry_after_s=retry_after_s(getattr(error.response, "headers", {}) or {}),
     )
 
 
@@ -211,14 +301,36 @@ def _words(error: SlackApiError) -> str:
     return _MEND.get(code, f"Slack refused the message: {code}")
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    for name, value in headers.items():
-        if name.lower() == "retry-after":
-            try:
-                return max(0.0, float(value))
-            except ValueError:
-                return None
+def _webhook_words(status: int) -> str:
+    if status == 200:
+        return "the Slack webhook answered something other than ok"
+    if status in (403, 404, 410):
+        return f"the Slack webhook answered {status}: set slack.webhook_url to a valid one"
+    return f"the Slack webhook answered {status}"
+
+
+def _simpler(message: dict[str, Any], code: str) -> dict[str, Any] | None:
+    """The message without what was refused, None when nothing can be left out."""
+    if code in _BLOCKS_REFUSED and "blocks" in message:
+        return {key: value for key, value in message.items() if key != "blocks"}
+    if code in _THREAD_REFUSED and "thread_ts" in message:
+        left_out = ("thread_ts", "reply_broadcast")
+        return {key: value for key, value in message.items() if key not in left_out}
     return None
+
+
+def _scope_warnings(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """Scopes that the token lacks, where Slack says which it has."""
+    told = next((v for name, v in headers.items() if name.lower() == "x-oauth-scopes"), None)
+    if told is None:
+        return ()
+    held = {scope.strip() for scope in told.split(",")}
+    needed = {"chat:write": "no message can be posted", "files:write": "charts are left out"}
+    return tuple(
+        f"the Slack token lacks the scope {scope}: {what}"
+        for scope, what in needed.items()
+        if scope not in held
+    )
 
 
 def _timestamp(reference: str | None) -> str:

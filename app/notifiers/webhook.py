@@ -14,6 +14,7 @@ import httpx
 
 from app.domain.alerts import Alert, Delivery
 from app.domain.plans import WebhookSettings
+from app.notifiers.headers import retry_after_s
 
 TIMEOUT_S = 20.0
 _PERMANENT = frozenset({400, 401, 403, 404, 405, 410, 413, 422})
@@ -25,14 +26,21 @@ class WebhookNotifier:
     Args:
         settings: URL and secret.
         now: The injected clock's `now`.
+        timeout_s: How long the server may stay silent.
     """
 
     name = "webhook"
 
-    def __init__(self, settings: WebhookSettings, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: WebhookSettings,
+        now: Callable[[], datetime],
+        *,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self._settings = settings
         self._now = now
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, follow_redirects=False)
+        self._client = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
 
     async def deliver(self, alert: Alert, *, thread: str | None) -> Delivery:
         """Post once; any 2xx counts as delivered."""
@@ -49,6 +57,7 @@ class WebhookNotifier:
             is_delivered=False,
             is_permanent=response.status_code in _PERMANENT,
             error=f"the webhook answered {response.status_code}",
+            retry_after_s=retry_after_s(response.headers),
         )
 
     async def check(self) -> tuple[str, ...]:
@@ -88,5 +97,6 @@ def _payload(alert: Alert, thread: str | None) -> dict[str, object]:
         "lines": list(alert.lines),
         "links": [{"label": label, "path": path} for label, path in alert.links],
         "context": list(alert.context),
+        "chart": None if alert.chart is None else dict(alert.chart),
         "thread": thread,
     }

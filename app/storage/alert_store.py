@@ -55,9 +55,14 @@ class PostgresAlerts:
             await write_alerts(connection, plan_name, alerts, states, now=self._now())
 
     async def lease_outbox(
-        self, *, owner: str, now: datetime, lease_s: float
+        self,
+        *,
+        owner: str,
+        now: datetime,
+        lease_s: float,
+        plan_names: Sequence[str] | None = None,
     ) -> Sequence[OutboxItem]:
-        """Claim what is due for delivery; a dead owner's lease runs out.
+        """Claim what is due for delivery, of these Plans or of all; a dead owner's lease runs out.
 
         Of each key only the oldest waiting message is handed out, so that an answer never
         overtakes the message it answers.
@@ -70,6 +75,7 @@ class PostgresAlerts:
                     "now": now,
                     "until": now + timedelta(seconds=lease_s),
                     "most": _LEASED_AT_ONCE,
+                    "plans": list(plan_names) if plan_names is not None else None,
                 },
             )
             return [_outbox_item(row) for row in rows.mappings()]
@@ -174,6 +180,7 @@ _LEASE = text(f"""
     WITH due AS (
       SELECT outbox_id FROM switchwise.outbox AS o
       WHERE {_WAITING} AND due_at <= :now AND (leased_until IS NULL OR leased_until <= :now)
+        AND (cast(:plans AS text[]) IS NULL OR plan_name = ANY(cast(:plans AS text[])))
         AND NOT EXISTS (
           SELECT 1 FROM switchwise.outbox AS earlier
           WHERE earlier.key = o.key AND earlier.plan_name = o.plan_name

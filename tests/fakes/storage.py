@@ -760,13 +760,20 @@ class MemoryAlerts:
         write_alerts(self.memory, plan_name, alerts, states, now=self._now())
 
     async def lease_outbox(
-        self, *, owner: str, now: datetime, lease_s: float
+        self,
+        *,
+        owner: str,
+        now: datetime,
+        lease_s: float,
+        plan_names: Sequence[str] | None = None,
     ) -> Sequence[OutboxItem]:
         self.memory.require()
         leased, seen = [], set()
         for message in self.memory.outbox.values():
             key = (message.item.plan_name, message.item.alert.key)
             if not message.is_waiting or key in seen:
+                continue
+            if plan_names is not None and message.item.plan_name not in plan_names:
                 continue
             seen.add(key)
             if message.due_at <= now and (message.leased_until or now) <= now:
