@@ -1,11 +1,13 @@
 """The journal while its database is cut off, frozen, restarted or refuses rows."""
 
 import asyncio
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,10 +20,11 @@ from app.storage.engine import Database
 from app.storage.journal import PostgresJournal
 from app.storage.ledger import Caps
 from app.storage.migrations import upgrade
-from app.storage.postgres_server import PostgresServer
+from app.storage.postgres_server import PostgresServer, start_server
 from app.storage.result_store import PostgresResults
 from tests.fakes.broken_lines import frozen, proxy_to
-from tests.fakes.work import Begun, begin_run, opening, outcome, record
+from tests.fakes.work import Begun, begin_run, completion, opening, outcome, record
+from tests.fixtures.postgres import free_port
 
 CAP = Caps(per_run_usd=Decimal(100))
 
@@ -266,3 +269,67 @@ async def test_closing_tells_those_whose_results_could_not_be_written(
             await on.journal.close()
             with pytest.raises(StorageUnavailable):
                 await waiting
+
+
+# --- a full disk --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own that can be filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no disk of its own can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.slow
+async def test_a_full_disk_stops_new_calls_and_loses_no_result(small_disk: Path) -> None:
+    try:
+        server = start_server(small_disk / "pg", tcp_port=free_port(), is_durable=False)
+    except StorageUnavailable as error:
+        pytest.skip(f"a server of its own needs Postgres programs: {error}")
+    try:
+        upgrade(server.dsn)
+        async with bench(server.dsn) as on:
+            openings = await opened(on, 20)
+            await on.journal.settle(outcome(openings[0]))
+            fill(small_disk)
+            large = completion("œ" * 2_000_000)
+            waiting = [
+                asyncio.ensure_future(on.journal.settle(outcome(one, large)))
+                for one in openings[1:]
+            ]
+            await until_refused(on)
+            assert not all(one.done() for one in waiting)
+            (small_disk / "filling").unlink()
+            await asyncio.gather(*waiting)
+            assert (await on.states())["settled"] == 20
+    finally:
+        server.stop("immediate")
+
+
+def fill(disk: Path) -> None:
+    with suppress(OSError), (disk / "filling").open("wb", buffering=0) as filling:
+        while True:
+            filling.write(b"\0" * 65_536)
+
+
+async def until_refused(on: Bench) -> None:
+    """Ask to send until it is refused, as it must be before long."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await on.journal.open(opening(on.begun))
+            except StorageUnavailable:
+                return
