@@ -45,6 +45,7 @@ from app.workers.owners import is_gone, owner_name
 
 if TYPE_CHECKING:
     from app.storage.journal import Caps
+    from app.storage.page_queries import PostgresPages
 
 _PROBE_TOKENS = 16
 
@@ -173,7 +174,9 @@ def notifier_for(plan: Plan, clock: Clock, stream: TextIO) -> Notifier:
     if plan.slack is not None and plan.slack.token is not None:
         from app.notifiers.slack import SlackNotifier
 
-        return SlackNotifier(plan.slack, public_url=plan.server.public_url)
+        return SlackNotifier(
+            plan.slack, public_url=plan.server.public_url, draw_chart=_draw_chart
+        )
     if plan.slack is not None and plan.slack.webhook_url is not None:
         from app.notifiers.slack import SlackWebhookNotifier
 
@@ -185,6 +188,13 @@ def notifier_for(plan: Plan, clock: Clock, stream: TextIO) -> Notifier:
     from app.notifiers.console import ConsoleNotifier
 
     return ConsoleNotifier(stream)
+
+
+def _draw_chart(chart: Mapping[str, object]) -> bytes:
+    """The chart of an alert as PNG; what draws is imported when there is something to draw."""
+    from app.notifiers.chart import draw_chart
+
+    return draw_chart(chart)
 
 
 def heartbeat() -> Heartbeat:
@@ -265,6 +275,19 @@ async def open_storage(
         )
     finally:
         await journal.close()
+        await database.close()
+
+
+@asynccontextmanager
+async def open_pages(dsn: str, clock: Clock) -> AsyncIterator["PostgresPages"]:
+    """What the pages read, over connections of their own: visitors never hold up a Run."""
+    from app.storage.engine import Database
+    from app.storage.page_queries import PostgresPages
+
+    database = Database(dsn)
+    try:
+        yield PostgresPages(database, clock.now)
+    finally:
         await database.close()
 
 

@@ -12,6 +12,7 @@ from app.calls.breaker import Breaker, BreakerPolicy
 from app.calls.retries import NextStep, RetryPolicy, Step, next_step
 from app.calls.slots import Slots
 from app.domain.attempts import (
+    NEEDS_OPERATOR,
     AttemptOpening,
     AttemptOutcome,
     Completion,
@@ -84,6 +85,10 @@ class _Progress:
     felt_s: float = 0.0
 
 
+#: How an Attempt ended and what follows; nothing follows a Completion.
+_Ended = tuple[Completion | Failure, NextStep | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerPolicy:
     """How patient calls are and when a model counts as down.
@@ -126,8 +131,11 @@ class Caller:
         self._primary_key = policy.primary.key
         self._policy = policy
         self._stop = stop or asyncio.Event()
+        self._why_stopped = "asked to stop"
         self._slots: dict[str, Slots] = {}
         self._breakers: dict[tuple[str, str], Breaker] = {}
+        self._fatal: str | None = None
+        self._answering: set[str] = set()
         self._keys: dict[int, tuple[Endpoint, str]] = {}
         self._settled: dict[tuple[str, str], Reply] = {}
         self._earlier: dict[tuple[str, str], int] = {}
@@ -144,6 +152,27 @@ class Caller:
         for known in (self._settled, self._earlier):
             for key in [key for key in known if key[0] in gone]:
                 del known[key]
+
+    def interrupt(self, why: str) -> None:
+        """Make no new call; those in flight end and settle."""
+        self._why_stopped = why
+        self._stop.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long; wakes at once when the Run is asked to stop.
+
+        Raises:
+            RunInterrupted: If the Run is asked to stop.
+        """
+        self._refuse_if_stopped()
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({sleeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            stopped.cancel()
+        self._refuse_if_stopped()
 
     def slots(self, endpoint: Endpoint) -> Slots:
         """The pool of slots of an endpoint."""
@@ -170,7 +199,10 @@ class Caller:
             held_back = await self._wait_for_breaker(request)
             if held_back is not None:
                 return _reply(request, held_back, progress)
-            result, step = await self._attempt(request, progress)
+            ended = await self._attempt(request, progress)
+            if ended is None:
+                continue
+            result, step = ended
             if step is None or step.step is Step.GIVE_UP:
                 return _reply(request, result, progress)
             if step.step is Step.DEFER:
@@ -180,36 +212,26 @@ class Caller:
                 )
             if result.failure_class is not FailureClass.RATE_LIMITED:
                 progress.felt_s += step.wait_s
-            await self._pause(step.wait_s)
+            await self.pause(step.wait_s)
 
-    async def _attempt(
-        self, request: CallRequest, progress: _Progress
-    ) -> tuple[Completion | Failure, NextStep | None]:
-        """Make one Attempt under a slot; the next step is None after a Completion."""
+    async def _attempt(self, request: CallRequest, progress: _Progress) -> _Ended | None:
+        """Make one Attempt under a slot; None when the model was given up meanwhile."""
         slots = self.slots(request.model.endpoint)
+        breaker = self._breaker(request.model)
+        is_probe = breaker.is_open
         await slots.acquire()
         try:
-            breaker = self._breaker(request.model)
-            if breaker.refused is not None:
-                return _refused(breaker.refused), None
+            self._raise_if_fatal()
+            if breaker.refused is not None or (breaker.is_open and not is_probe):
+                return None
             opening = await self._open(request, progress, slots)
-            result = await self._provider_for(request.model.endpoint).send(
-                ModelRequest(
-                    model=request.model,
-                    prompt=request.prompt,
-                    max_tokens=request.max_tokens,
-                    deadline_s=request.model.endpoint.timeout_s,
-                    answer_tool=request.answer_tool,
-                    answer_schema=request.answer_schema,
-                    stream=request.stream,
-                )
-            )
-            self._observe(result, slots, breaker)
+            result = await self._provider_for(request.model.endpoint).send(_sent(request))
+            self._observe(request, result, slots)
         finally:
             slots.release()
         step = self._judge(result, progress)
         await self._settle(request, opening, result, progress, step)
-        self._stop_if_shared(request, result)
+        self._raise_if_fatal()
         return result, step
 
     async def _open(
@@ -236,7 +258,7 @@ class Caller:
             try:
                 refusal = await self._journal.open(opening)
             except StorageUnavailable:
-                await self._yield_slot(slots, self._pause(_STORAGE_PAUSE_S))
+                await self._yield_slot(slots, self.pause(_STORAGE_PAUSE_S))
                 continue
             if refusal is None:
                 progress.attempts += 1
@@ -288,25 +310,44 @@ class Caller:
             rng=self._rng,
         )
 
-    def _observe(self, result: Completion | Failure, slots: Slots, breaker: Breaker) -> None:
-        failure = result.failure_class if isinstance(result, Failure) else None
-        slots.observe(throttled=failure in _THROTTLES)
-        breaker.observe(failure, self._clock.monotonic())
+    def _observe(self, request: CallRequest, result: Completion | Failure, slots: Slots) -> None:
+        """Learn what the result says of the endpoint and of the model."""
+        failure = result if isinstance(result, Failure) else None
+        failure_class = failure.failure_class if failure else None
+        slots.observe(throttled=failure_class in _THROTTLES)
+        self._breaker(request.model).observe(failure_class, self._clock.monotonic())
+        key = self._key(request.model.endpoint)
+        if failure is None:
+            self._answering.add(key)
+        elif failure_class in NEEDS_OPERATOR and self._is_fatal(request.model, failure):
+            self._fatal = f"{request.model.role} {request.model.name}: {failure.message}"
 
-    def _stop_if_shared(self, request: CallRequest, result: Completion | Failure) -> None:
-        """Stop the Run when the primary, a judge or shared credentials are refused."""
-        failure = self._breaker(request.model).refused
-        if failure is None or isinstance(result, Completion):
-            return
-        is_shared = self._key(request.model.endpoint) == self._primary_key
-        if request.model.role is Role.CANDIDATE and not (is_shared and failure in _SHARED_TROUBLE):
-            return
-        raise GatewayRefused(f"{request.model.role} {request.model.name}: {result.message}")
+    def _is_fatal(self, model: ModelSpec, failure: Failure) -> bool:
+        """Whether a refusal concerns more than a candidate.
+
+        A candidate's refusal is about the credentials it shares with the primary, unless they
+        were accepted before or the refusal is of this model alone (403).
+        """
+        if model.role is not Role.CANDIDATE:
+            return True
+        key = self._key(model.endpoint)
+        return (
+            key == self._primary_key
+            and key not in self._answering
+            and failure.failure_class in _SHARED_TROUBLE
+            and failure.http_status != 403
+        )
+
+    def _raise_if_fatal(self) -> None:
+        """Stop the Run once the primary, a judge or shared credentials were refused."""
+        if self._fatal is not None:
+            raise GatewayRefused(self._fatal)
 
     async def _wait_for_breaker(self, request: CallRequest) -> Failure | None:
         """Wait while the model's breaker is open; a Failure when it is not worth waiting."""
         breaker = self._breaker(request.model)
         while True:
+            self._raise_if_fatal()
             if breaker.refused is not None:
                 return _refused(breaker.refused)
             wait_s = breaker.wait_s(self._clock.monotonic())
@@ -317,7 +358,7 @@ class Caller:
                 )
             if wait_s <= 0:
                 return None
-            await self._pause(wait_s)
+            await self.pause(wait_s)
 
     async def _yield_slot(self, slots: Slots, waiting: Awaitable[None]) -> None:
         """Give the slot back while waiting, and take one again."""
@@ -338,27 +379,18 @@ class Caller:
             stopped.cancel()
         self._refuse_if_stopped()
 
-    async def _pause(self, seconds: float) -> None:
-        """Sleep without a slot; wakes at once when the Run is asked to stop."""
-        self._refuse_if_stopped()
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        stopped = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait({sleeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            stopped.cancel()
-        self._refuse_if_stopped()
-
     def _refuse_if_stopped(self) -> None:
         if self._stop.is_set():
-            raise RunInterrupted("asked to stop; settled calls are kept")
+            raise RunInterrupted(f"{self._why_stopped}; settled calls are kept")
 
     def _breaker(self, model: ModelSpec) -> Breaker:
-        key = (self._key(model.endpoint), model.model)
+        key = self._breaker_key(model)
         if key not in self._breakers:
             self._breakers[key] = Breaker(self._policy.breaker)
         return self._breakers[key]
+
+    def _breaker_key(self, model: ModelSpec) -> tuple[str, str]:
+        return (self._key(model.endpoint), model.model)
 
     def _key(self, endpoint: Endpoint) -> str:
         """The endpoint's key, computed once per object: it is asked for on every call."""
@@ -376,6 +408,18 @@ def _cost(result: Completion | Failure, price: Price) -> Decimal | None:
     if result.is_cost_unknown:
         return None
     return price.cost(result.usage) if result.usage is not None else Decimal(0)
+
+
+def _sent(request: CallRequest) -> ModelRequest:
+    return ModelRequest(
+        model=request.model,
+        prompt=request.prompt,
+        max_tokens=request.max_tokens,
+        deadline_s=request.model.endpoint.timeout_s,
+        answer_tool=request.answer_tool,
+        answer_schema=request.answer_schema,
+        stream=request.stream,
+    )
 
 
 def _refused(failure: FailureClass) -> Failure:

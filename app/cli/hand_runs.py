@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,7 +18,7 @@ from app.domain.errors import ConfigError, RunInProgress, RunInterrupted, Storag
 from app.domain.json_values import JsonObject
 from app.domain.plans import Budget, Plan
 from app.domain.runs import Run, RunStatus, Slot, Trigger
-from app.pipeline import LEASE_S, Progress
+from app.pipeline import Progress
 from app.plans import config_hash
 from app.ports import Clock
 from app.wiring import (
@@ -128,13 +128,12 @@ async def _work(
             on_progress=_shown(show),
             is_told=order.is_told,
         )
-        async with _held(run, storage, clock, owner):
-            try:
-                document = await work_run(run, plan, storage, session.settings, options)
-            except (RunInterrupted, StorageUnavailable) as error:
-                raise type(error)(
-                    f"{error}; go on with: switchwise run --resume {run.run_id}"
-                ) from error
+        try:
+            document = await work_run(run, plan, storage, session.settings, options)
+        except (RunInterrupted, StorageUnavailable) as error:
+            raise type(error)(
+                f"{error}; go on with: switchwise run --resume {run.run_id}"
+            ) from error
         if order.is_told:
             await deliver_alerts(session.plans, storage, clock, sys.stderr, owner=owner)
         ended = await storage.runs.run(run.run_id)
@@ -211,25 +210,6 @@ def exit_code_of(document: JsonObject, run: Run | None) -> int:
 
 def _shown(show: Callable[[int, int], None]) -> Callable[[Progress], None]:
     return lambda done: show(done.cases_done, done.cases_total)
-
-
-@asynccontextmanager
-async def _held(run: Run, storage: Storage, clock: Clock, owner: str) -> AsyncIterator[None]:
-    """Renew the Run's lease while it is worked, so that no daemon takes it for abandoned."""
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(LEASE_S / 4)
-            with suppress(StorageUnavailable):
-                await storage.runs.renew(run.run_id, owner=owner, now=clock.now(), lease_s=LEASE_S)
-
-    renewing = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        renewing.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewing
 
 
 @asynccontextmanager

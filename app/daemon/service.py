@@ -16,14 +16,14 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from app.alerting.delivery import deliver_due
 from app.alerting.slots import missed_alert, skipped_alert
 from app.daemon.slots import latest_due_slot, slots_between
-from app.domain.errors import RunInProgress, RunInterrupted, StorageUnavailable, SwitchwiseError
+from app.domain.errors import FenceLost, RunInProgress, RunInterrupted, SwitchwiseError
 from app.domain.plans import Plan
 from app.domain.runs import Run, RunStatus, Slot, Trigger
 from app.ports import AlertStore, Clock, Heartbeat, Notifier, RunStore
 
-LEASE_S = 60.0
 TICK_S = 30.0
-GRACE_S = 20.0
+RESCUE_S = 5.0
+GRACE_S = 18.0
 OUTBOX_S = 2.0
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +36,7 @@ class DaemonTools:
 
     Attributes:
         execute: Works a Run to its end and returns the status it ended with.
+        free_abandoned: Gives a Run's lease back when its holder has certainly ended.
         seed_for: The seed of a slot's Run.
         stop: Set to stop; calls in flight end and settle.
     """
@@ -46,6 +47,7 @@ class DaemonTools:
     notifiers: Mapping[str, Notifier]
     heartbeat: Heartbeat
     execute: Execute
+    free_abandoned: Callable[[str], Awaitable[None]]
     seed_for: Callable[[Plan, Slot], int]
     stop: asyncio.Event
     owner: str
@@ -80,14 +82,15 @@ class Daemon:
     async def serve(self) -> None:
         """Tick until stopped, then let calls in flight settle."""
         scheduler = AsyncIOScheduler(timezone="UTC")
-        scheduler.add_job(
-            self._tick_safely,
-            "interval",
-            seconds=self._tools.tick_s,
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,
-        )
+        for job, seconds in ((self._tick_safely, self._tools.tick_s), (self._rescue, RESCUE_S)):
+            scheduler.add_job(
+                job,
+                "interval",
+                seconds=seconds,
+                max_instances=1,
+                coalesce=True,
+                misfire_grace_time=None,
+            )
         scheduler.start()
         deliveries = asyncio.create_task(self._deliver_until_stopped())
         try:
@@ -155,6 +158,9 @@ class Daemon:
     async def _work_orphans(self, plan: Plan) -> None:
         if plan.name in self._working or self._tools.stop.is_set():
             return
+        active = await self._tools.store.active_run(plan.name)
+        if active is not None:
+            await self._tools.free_abandoned(active.run_id)
         for run in await self._tools.store.orphans(plan.name, now=self._tools.clock.now()):
             task = asyncio.create_task(self._work(run, plan))
             self._working[plan.name] = task
@@ -164,35 +170,21 @@ class Daemon:
     async def _work(self, run: Run, plan: Plan) -> None:
         """Work one Run to its end; what stops it is logged and stays visible in the row."""
         log = _log.bind(plan=plan.name, run_id=run.run_id, slot=run.slot.key)
-        renewing = asyncio.create_task(self._renew(run))
         try:
             status = await self._tools.execute(run, plan)
             log.info("run ended", status=status.value)
             if status is RunStatus.DONE and plan.heartbeat_url:
                 answered = await self._tools.heartbeat(plan.heartbeat_url)
                 log.info("heartbeat", answered=answered)
-        except RunInProgress as error:
+        except (RunInProgress, FenceLost) as error:
             log.info("run is in other hands", reason=str(error))
         except RunInterrupted as error:
             log.info("run interrupted", reason=str(error))
         except SwitchwiseError as error:
             log.error("run stopped", error=type(error).__name__, reason=str(error))  # noqa: TRY400 - expected: no traceback
         finally:
-            renewing.cancel()
             self._working.pop(plan.name, None)
             self.health.running.pop(plan.name, None)
-
-    async def _renew(self, run: Run) -> None:
-        """Hold the Run's lease while it is worked."""
-        while True:
-            await self._tools.clock.sleep(LEASE_S / 3)
-            with suppress(StorageUnavailable):
-                await self._tools.store.renew(
-                    run.run_id,
-                    owner=self._tools.owner,
-                    now=self._tools.clock.now(),
-                    lease_s=LEASE_S,
-                )
 
     # --- around -------------------------------------------------------------------------------
 
@@ -210,6 +202,12 @@ class Daemon:
         self.health.last_error = None
         self.health.ticked_at = began
         self.health.is_ticking = True
+
+    async def _rescue(self) -> None:
+        """Look for Runs that lost their holder, more often than for slots."""
+        with suppress(SwitchwiseError):
+            for plan in self._plans:
+                await self._work_orphans(plan)
 
     async def _deliver_until_stopped(self) -> None:
         tools = self._tools

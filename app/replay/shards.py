@@ -46,16 +46,24 @@ async def work_in_process(
     work: Callable[[Shard], Awaitable[None]],
     *,
     at_once: int,
+    pause: Callable[[float], Awaitable[None]],
     clock: Clock,
 ) -> None:
     """Work all shards, a few at once; a deferred shard comes back when it is due.
+
+    Args:
+        shards: What is to be worked.
+        work: Works one of them.
+        at_once: How many at once.
+        pause: Waits so many seconds, and raises when the Run was asked to stop.
+        clock: The injected clock.
 
     A shard that the database failed comes back soon: what it settled is not done again.
 
     After the first error no further shard is begun; those begun are brought to their end, so that
     no call in flight is abandoned, and then the error is raised.
     """
-    line = _Line(shards, clock)
+    line = _Line(shards, clock, pause)
     workers = [asyncio.ensure_future(_work_line(line, work)) for _ in range(at_once)]
     ended = await asyncio.gather(*workers, return_exceptions=True)
     for outcome in ended:
@@ -66,8 +74,11 @@ async def work_in_process(
 class _Line:
     """Shards in the order in which they are due."""
 
-    def __init__(self, shards: Sequence[Shard], clock: Clock) -> None:
+    def __init__(
+        self, shards: Sequence[Shard], clock: Clock, pause: Callable[[float], Awaitable[None]]
+    ) -> None:
         self._clock = clock
+        self._pause = pause
         self._due: list[tuple[datetime, int, Shard]] = [
             (clock.now(), number, shard) for number, shard in enumerate(shards)
         ]
@@ -81,7 +92,7 @@ class _Line:
             if wait_s <= 0:
                 return shard
             self.put_back(shard, due)
-            await self._clock.sleep(min(wait_s, 1.0))
+            await self._pause(min(wait_s, 1.0))
         return None
 
     def put_back_soon(self, shard: Shard) -> None:

@@ -1,0 +1,122 @@
+"""Verdicts in words: the sentence above the overview, and what each verdict is called."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.web.figures import change, change_interval, share_interval, share_point, whole
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """How a verdict is shown: by word, by sign and by tone, never by colour alone."""
+
+    label: str
+    sign: str
+    tone: str
+
+
+WORDINGS = {
+    "switch": Wording(label="Switch", sign="▲", tone="good"),
+    "watch": Wording(label="Promising, not yet shown", sign="△", tone="hope"),
+    "keep": Wording(label="Keep the primary", sign="■", tone="calm"),
+    "worse": Wording(label="Worse quality", sign="▼", tone="bad"),
+    "dearer": Wording(label="Dearer per quality", sign="◆", tone="bad"),
+    "slower": Wording(label="Too slow", sign="◆", tone="bad"),
+    "unreliable": Wording(label="Fails too often", sign="✕", tone="bad"),
+    "undecided": Wording(label="Not enough evidence yet", sign="○", tone="calm"),
+    "unmeasured": Wording(label="Could not be measured", sign="–", tone="calm"),
+}
+STATUSES = {
+    "done": Wording(label="Complete", sign="●", tone="good"),
+    "partial": Wording(label="Incomplete", sign="◐", tone="hope"),
+    "failed": Wording(label="Failed", sign="✕", tone="bad"),
+    "running": Wording(label="Running", sign="▶", tone="calm"),
+    "due": Wording(label="Due", sign="○", tone="calm"),
+    "skipped": Wording(label="Skipped", sign="–", tone="calm"),
+    "missed": Wording(label="Missed", sign="–", tone="hope"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """What a Run says, as a sentence with its evidence."""
+
+    title: str
+    lead: str
+    tone: str
+    reasons: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+
+
+def headline(document: Document) -> Headline:
+    """The verdict of a Run as a sentence with its reasons."""
+    if document["status"] != "done":
+        ending = STATUSES[document["status"]].label.lower()
+        return Headline(
+            title="No verdict from this run",
+            lead=f"It ended {ending}: {document.get('error') or 'no reason was stored'}",
+            tone="hope",
+        )
+    comparisons: Sequence[Document] = document["comparisons"]
+    hits = [one for one in comparisons if one["verdict"] == "switch"]
+    if hits:
+        return _switch(_best(hits), hits)
+    return _keep(document, comparisons)
+
+
+def _best(hits: Sequence[Document]) -> Document:
+    """The candidate that qualifies best: the one the tests name, else the cheapest by quality."""
+    named = (hits[0].get("tests") or {}).get("best")
+    by_value = min(hits, key=lambda one: (one["value_ratio"] or {"high": 9e9})["high"])
+    return next((one for one in hits if one["candidate"] == named), by_value)
+
+
+def _switch(best: Document, hits: Sequence[Document]) -> Headline:
+    name = best["candidate"]
+    others = [one["candidate"] for one in hits if one is not best]
+    lead = f"{name} saves {share_point(best['saving'])} ({share_interval(best['saving'])})"
+    if best["quality_delta"]:
+        lead += (
+            f" at quality {change(best['quality_delta'])} "
+            f"({change_interval(best['quality_delta'])})"
+        )
+    lead += f" on {whole(best['pairs'])} prompts of {_weeks(best['window_weeks'])}."
+    if others:
+        lead += f" Also shown: {', '.join(others)}."
+    return Headline(
+        title=f"Switch recommended: {best['primary']} → {name}",
+        lead=lead,
+        tone="good",
+        reasons=tuple(best["reasons"]),
+        caveats=tuple(best.get("caveats") or ()),
+    )
+
+
+def _keep(document: Document, comparisons: Sequence[Document]) -> Headline:
+    primaries = [model["name"] for model in document["models"] if model["role"] == "primary"]
+    primary = primaries[0] if primaries else "the primary"
+    watched = [one["candidate"] for one in comparisons if one["verdict"] == "watch"]
+    measured = sum(one["verdict"] != "unmeasured" for one in comparisons)
+    if watched:
+        lead = f"{', '.join(watched)}: promising, but not yet shown to be as good."
+    elif not measured:
+        lead = "No candidate could be measured in this run."
+    elif measured == 1:
+        lead = "The candidate is not shown to be as good for less."
+    else:
+        lead = f"None of {measured} candidates is shown to be as good for less."
+    return Headline(
+        title=f"Keep {primary}",
+        lead=lead,
+        tone="hope" if watched else "calm",
+        reasons=tuple(
+            f"{one['candidate']}: {one['reasons'][0]}" for one in comparisons if one["reasons"]
+        ),
+    )
+
+
+def _weeks(count: int) -> str:
+    return "1 week" if count == 1 else f"{count} weeks"
