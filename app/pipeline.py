@@ -7,10 +7,11 @@ Each may be repeated by anyone at any time: what is settled is never paid again.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import TypeVar
 
 from app.alerting.compose import Messages, Outcome, compose_alerts
 from app.calls.caller import Caller
@@ -25,6 +26,7 @@ from app.domain.errors import (
     GatewayRefused,
     NothingToReplay,
     RunStuck,
+    StorageUnavailable,
     UnknownPrice,
 )
 from app.domain.json_values import JsonObject
@@ -35,12 +37,14 @@ from app.domain.results import AdaptiveReport, CaseResult, DriftReport, JudgeRep
 from app.domain.runs import Run, RunStatus, Shard, Slot, SpendLine
 from app.domain.scores import ScoreRecord
 from app.evaluation.canaries import canary_scores
+from app.evaluation.human_labels import human_evidence
 from app.evaluation.panel import EvaluationPanel
 from app.evaluation.reliability import judge_report
 from app.ports import (
     AlertStore,
     Clock,
     Journal,
+    LabelStore,
     LogSource,
     RunResults,
     RunStore,
@@ -58,8 +62,11 @@ from app.summary.summaries import summarise
 
 LEASE_S = 20.0
 MOST_RESTARTS = 3
+PATIENCE_S = 900.0
 CANARY_ORDINAL = -1
+_STORAGE_PAUSE_S = 2.0
 _ANCHOR_POOL = 400
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +93,7 @@ class RunTools:
 
     plan: Plan
     runs: RunStore
+    labels: LabelStore
     alerts: AlertStore
     journal: Journal
     logs: LogSource
@@ -113,16 +121,68 @@ async def execute(run: Run, tools: RunTools) -> JsonObject:
         StorageUnavailable: If the database stayed away; resume it later.
     """
     run = await begin(run, tools)
+    holding = asyncio.create_task(_hold(run, tools))
     try:
-        sample = await ensure_sample(run, tools)
-        run = replace(run, window=sample.window)
-        while shards := await next_shards(run, sample, tools):
-            await _work_all(run, shards, tools)
+        return await _to_the_end(run, tools)
+    finally:
+        holding.cancel()
+
+
+async def _to_the_end(run: Run, tools: RunTools) -> JsonObject:
+    """Work a Run that is ours; trouble with the database is waited out."""
+    try:
+        sample = await _patiently(tools, lambda: ensure_sample(run, tools))
+        begun = replace(run, window=sample.window)
+        while shards := await _patiently(tools, lambda: next_shards(begun, sample, tools)):
+            await _work_all(begun, shards, tools)
     except BudgetExhausted as error:
-        return await conclude(run, tools, status=RunStatus.PARTIAL, why=str(error))
+        why = str(error)
+        return await _patiently(
+            tools, lambda: _once(run, tools, conclude, status=RunStatus.PARTIAL, why=why)
+        )
     except (GatewayRefused, NothingToReplay) as error:
-        return await fail(run, tools, error)
-    return await conclude(run, tools, status=RunStatus.DONE)
+        refusal = error
+        return await _patiently(tools, lambda: _once(run, tools, fail, error=refusal))
+    return await _patiently(tools, lambda: _once(begun, tools, conclude, status=RunStatus.DONE))
+
+
+async def _once(
+    run: Run, tools: RunTools, end: Callable[..., Awaitable[JsonObject]], **how: object
+) -> JsonObject:
+    """End the Run, unless a commit whose answer was lost has ended it already."""
+    stored = await tools.runs.run(run.run_id)
+    if stored is not None and stored.status.is_final:
+        told = await tools.runs.document(run.run_id)
+        if told is not None:
+            return told
+    return await end(run, tools, **how)
+
+
+async def _patiently(tools: RunTools, step: Callable[[], Awaitable[_T]]) -> _T:
+    """Take a step that may be repeated, again while the database is away for minutes."""
+    began = tools.clock.monotonic()
+    while True:
+        try:
+            return await step()
+        except StorageUnavailable:
+            if tools.clock.monotonic() - began > PATIENCE_S:
+                raise
+            await tools.caller.pause(_STORAGE_PAUSE_S)
+
+
+async def _hold(run: Run, tools: RunTools) -> None:
+    """Renew the Run's lease; when it is in other hands, stop making calls."""
+    while True:
+        await asyncio.sleep(LEASE_S / 4)
+        try:
+            is_ours = await tools.runs.renew(
+                run.run_id, owner=tools.owner, now=tools.clock.now(), lease_s=LEASE_S
+            )
+        except StorageUnavailable:
+            continue
+        if not is_ours:
+            tools.caller.interrupt(f"run {run.run_id} is in other hands")
+            return
 
 
 async def begin(run: Run, tools: RunTools) -> Run:
@@ -328,7 +388,13 @@ async def _work_all(run: Run, shards: Sequence[Shard], tools: RunTools) -> None:
         done += len(shard.case_ids)
         tools.on_progress(Progress(cases_done=done, cases_total=total))
 
-    await work_in_process(shards, work, at_once=shards_at_once(shards, slots), clock=tools.clock)
+    await work_in_process(
+        shards,
+        work,
+        at_once=shards_at_once(shards, slots),
+        pause=tools.caller.pause,
+        clock=tools.clock,
+    )
 
 
 # --- summarise, decide, alert -------------------------------------------------------------------
@@ -348,7 +414,8 @@ async def conclude(
     spend = await tools.runs.spend(run.run_id)
     summaries = summarise(results, plan.contestants)
     records = await tools.runs.scores(run.run_id)
-    judge = judge_report(plan, records=records, results=results, spend=spend)
+    people = human_evidence(plan, tools.evaluation, await tools.labels.labelled(plan.name))
+    judge = people.told_in(judge_report(plan, records=records, results=results, spend=spend))
     week = await _week_of_evidence(run, sample, results, judge, tools, why)
     decision = decide(week)
     drift, reading = await _drift(run, results, records, tools, why)
@@ -479,6 +546,7 @@ async def _week_of_evidence(
         for candidate in plan.candidates
         if candidate.name in names
     }
+    people = human_evidence(plan, tools.evaluation, await tools.labels.labelled(plan.name))
     counts = run.trigger.counts
     history = await tools.runs.evidence(plan.name, since_week="") if counts else ()
     return WeekOfEvidence(
@@ -497,6 +565,7 @@ async def _week_of_evidence(
         incomplete=why,
         counts=counts,
         closes_week=run.slot.closes_week,
+        rectifiers=people.rectifiers,
         head_to_head=lambda first, second: (
             compare(results, primary=second, candidate=first).evidence
         ),

@@ -2,11 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 from zoneinfo import ZoneInfo
 
 from app import __version__
@@ -15,11 +24,11 @@ from app.calls.caller import Caller, CallerPolicy
 from app.clocks import FileClock, SystemClock
 from app.domain.attempts import Completion, Failure
 from app.domain.cases import Message, Prompt
-from app.domain.errors import ConfigError, RunInterrupted, StorageUnavailable
+from app.domain.errors import ConfigError, RunInterrupted, StorageUnavailable, SwitchwiseError
 from app.domain.json_values import JsonObject, fingerprint
 from app.domain.models import Endpoint, ModelSpec
 from app.domain.plans import Plan
-from app.domain.prices import Price
+from app.domain.prices import CostCheck, Price
 from app.domain.runs import Run, Slot
 from app.evaluation.catalogue import evaluation_identity, evaluator_versions
 from app.evaluation.panel import EvaluationPanel
@@ -31,6 +40,7 @@ from app.ports import (
     FoundLog,
     Heartbeat,
     Journal,
+    LabelStore,
     LogSource,
     ModelRequest,
     Notifier,
@@ -44,10 +54,12 @@ from app.settings import Settings
 from app.workers.owners import is_gone, owner_name
 
 if TYPE_CHECKING:
+    from app.providers.prices import ListPrices
     from app.storage.journal import Caps
     from app.storage.page_queries import PostgresPages
 
 _PROBE_TOKENS = 16
+GRACE_S = 15.0
 
 
 # --- the environment ----------------------------------------------------------------------------
@@ -150,8 +162,19 @@ def price_book(plan: Plan) -> PriceBook:
     Raises:
         ConfigError: If `prices.yaml` is wrong.
     """
+    return price_list_for(plan)
+
+
+def price_list_for(plan: Plan | None) -> "ListPrices":
+    """As `price_book`, with what the list can tell of itself; None: the shipped list alone.
+
+    Raises:
+        ConfigError: If `prices.yaml` is wrong.
+    """
     from app.providers.prices import ListPrices, parse_overrides
 
+    if plan is None:
+        return ListPrices()
     file = Path(plan.source_file or "").parent / PRICES_FILE
     if plan.source_file is None or not file.is_file():
         return ListPrices()
@@ -174,9 +197,7 @@ def notifier_for(plan: Plan, clock: Clock, stream: TextIO) -> Notifier:
     if plan.slack is not None and plan.slack.token is not None:
         from app.notifiers.slack import SlackNotifier
 
-        return SlackNotifier(
-            plan.slack, public_url=plan.server.public_url, draw_chart=_draw_chart
-        )
+        return SlackNotifier(plan.slack, public_url=plan.server.public_url, draw_chart=_draw_chart)
     if plan.slack is not None and plan.slack.webhook_url is not None:
         from app.notifiers.slack import SlackWebhookNotifier
 
@@ -242,6 +263,7 @@ class Storage:
 
     dsn: str
     runs: RunStore
+    labels: LabelStore
     alerts: AlertStore
     journal: Journal
 
@@ -259,6 +281,7 @@ async def open_storage(
     from app.storage.alert_store import PostgresAlerts
     from app.storage.engine import Database
     from app.storage.journal import PostgresJournal
+    from app.storage.label_store import PostgresLabels
     from app.storage.migrations import require_current
     from app.storage.result_store import PostgresResults
 
@@ -270,12 +293,22 @@ async def open_storage(
         yield Storage(
             dsn=dsn,
             runs=PostgresResults(database, clock.now),
+            labels=PostgresLabels(database),
             alerts=PostgresAlerts(database, clock.now),
             journal=journal,
         )
     finally:
         await journal.close()
         await database.close()
+
+
+async def reported_costs(
+    dsn: str, plan_name: str, *, since: datetime, run_id: str | None = None
+) -> Sequence[CostCheck]:
+    """What calls cost by our prices, beside what the gateway says they cost, per model."""
+    from app.storage import reported_costs as stored
+
+    return await stored.reported_costs(dsn, plan_name, since=since, run_id=run_id)
 
 
 @asynccontextmanager
@@ -368,6 +401,7 @@ async def run_tools(
         yield RunTools(
             plan=plan,
             runs=storage.runs,
+            labels=storage.labels,
             alerts=storage.alerts,
             journal=storage.journal,
             logs=source,
@@ -412,13 +446,40 @@ async def work_run(
         RunInterrupted: If it was asked to stop; the lease is given back, resume it later.
         SwitchwiseError: What stopped the work.
     """
+    halt = asyncio.Event()
     try:
-        async with run_tools(plan, storage, settings, options, seed=run.seed) as tools:
-            return await execute(run, tools)
-    except (RunInterrupted, StorageUnavailable):
+        async with run_tools(
+            plan, storage, settings, replace(options, stop=halt), seed=run.seed
+        ) as tools:
+            return await _until_stopped(execute(run, tools), options.stop, halt)
+    except SwitchwiseError:
         with suppress(StorageUnavailable):
             await storage.runs.release(run.run_id, owner=options.owner)
         raise
+
+
+async def _until_stopped(
+    work: Coroutine[Any, Any, JsonObject], stop: asyncio.Event, halt: asyncio.Event
+) -> JsonObject:
+    """Do the work; once asked to stop, let calls in flight settle for some seconds, no longer.
+
+    Raises:
+        RunInterrupted: If it was stopped.
+    """
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            halt.set()
+            await asyncio.wait({working}, timeout=GRACE_S)
+        if working.done():
+            return working.result()
+        raise RunInterrupted(f"stopped; calls in flight did not end within {GRACE_S:.0f} s")
+    finally:
+        stopping.cancel()
+        working.cancel()
+        await asyncio.wait({working})
 
 
 async def free_abandoned(run_id: str, runs: RunStore) -> None:
