@@ -61,13 +61,18 @@ def _switches(
     regression = known.get(outcome.regression_key)
     is_understood = regression is not None and is_acknowledged(regression, now=now)
     is_held = _is_worse(outcome, known) and not is_understood
+    is_back = regression is not None and _has_regressed(outcome) is False
     order = ranked(outcome.comparisons)
+    told = [(messages.switch(outcome, comparison, order), comparison) for comparison in order]
     return [
         (
-            messages.switch(outcome, comparison, order),
-            Finding(is_firing=_is_recommended(comparison), is_held=is_held),
+            alert,
+            Finding(
+                is_firing=_is_recommended(comparison),
+                is_held=is_held or (is_back and alert.key in known),  # the good news tells of it
+            ),
         )
-        for comparison in order
+        for alert, comparison in told
     ]
 
 

@@ -7,6 +7,7 @@ from app.stats.estimates import Estimate
 
 MINUS = "\u2212"
 ABSENT = "\u2013"
+_WHOLE_DOLLARS = 100
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -62,9 +63,14 @@ def money_range(estimate: Estimate | None, per: str = "") -> str:
     """An amount with its interval, e.g. `$1,140 a month ($920–1,310)`."""
     if estimate is None:
         return ABSENT
-    low, high = money(estimate.low), money(estimate.high)
+    figures = [estimate.point, estimate.low, estimate.high]
+    if max(map(abs, figures)) >= _WHOLE_DOLLARS:
+        figures = [float(round(figure)) for figure in figures]
+        point, low, high = (money(figure).removesuffix(".00") for figure in figures)
+    else:
+        point, low, high = map(money, figures)
     joined = f"{low}–{high.removeprefix('$')}" if low.startswith("$") else f"{low} to {high}"
-    return f"{money(estimate.point)}{per} ({joined})"
+    return f"{point}{per} ({joined})"
 
 
 def seconds(value_s: float | None) -> str:
