@@ -324,6 +324,15 @@ async def open_pages(dsn: str, clock: Clock) -> AsyncIterator["PostgresPages"]:
         await database.close()
 
 
+async def reported_costs(
+    dsn: str, plan_name: str, *, since: datetime, run_id: str | None = None
+) -> Sequence[CostCheck]:
+    """What calls cost by our prices, beside what the gateway says they cost, per model."""
+    from app.storage import reported_costs as stored
+
+    return await stored.reported_costs(dsn, plan_name, since=since, run_id=run_id)
+
+
 def _caps(plan: Plan) -> "Caps":
     from app.storage.journal import Caps
 

@@ -6,7 +6,9 @@ from app.cli import (
     alerts,
     checking,
     database,
+    labels,
     planning,
+    pricing,
     reading,
     running,
     serving,
@@ -38,6 +40,7 @@ def build_app() -> typer.Typer:
         starting.init,
         checking.check,
         planning.plan,
+        pricing.prices,
         running.run,
         serving.serve,
         serving.status,
@@ -52,5 +55,6 @@ def build_app() -> typer.Typer:
     ):
         app.command(no_args_is_help=False)(command)
     app.add_typer(alerts.notify_app(), name="notify")
+    app.add_typer(labels.labels_app(), name="labels")
     app.add_typer(database.db_app(), name="db")
     return app

@@ -9,14 +9,17 @@ from enum import StrEnum
 from rich.console import Console
 from rich.text import Text
 
-from app.alerting.words import count
+from app.alerting.words import count, money
 from app.cli.figures import counted
+from app.cli.price_lists import cost_warnings
 from app.cli.session import Session
 from app.daemon.slots import latest_due_slot, next_slots
-from app.domain.attempts import Completion
+from app.domain.attempts import Completion, Failure
 from app.domain.cases import Sample, Window
-from app.domain.errors import ConfigError, NothingToReplay, SwitchwiseError
+from app.domain.errors import ConfigError, NothingToReplay, SwitchwiseError, UnknownPrice
+from app.domain.models import ModelSpec, Role
 from app.domain.plans import Plan
+from app.domain.prices import CostCheck, Price
 from app.evaluation.catalogue import build_evaluators, judge_evaluators
 from app.pipeline import known_prices
 from app.ports import Clock, LogSource
@@ -29,6 +32,7 @@ from app.wiring import (
     logs_dsn,
     notifier_for,
     price_book,
+    price_list_for,
     probe_models,
     results_database,
 )
@@ -169,9 +173,24 @@ def _prices(plan: Plan, clock: Clock) -> Finding:
         prices = known_prices(
             (*plan.contestants, *plan.judges), lambda model: book.price(model, clock.now())
         )
+    except UnknownPrice as error:
+        return _error(plan.name, "prices", UnknownPrice(f"{error}{_nearest_prices(plan, clock)}"))
     except SwitchwiseError as error:
         return _error(plan.name, "prices", error)
     return _ok(plan.name, "prices", f"known for {count(len(prices), 'model')}")
+
+
+def _nearest_prices(plan: Plan, clock: Clock) -> str:
+    """Listed names that look like those without a price."""
+    book = price_list_for(plan)
+    unknown = {
+        model.price_as or model.model
+        for model in (*plan.contestants, *plan.judges)
+        if book.price(model, clock.now()) is None
+    }
+    hints = (f"for {name}: {', '.join(book.nearest_known(name))}" for name in sorted(unknown))
+    listed = "; ".join(hint for hint in hints if not hint.endswith(": "))
+    return f". Listed names that look alike {listed}" if listed else ""
 
 
 def _evaluators(plan: Plan) -> Finding:
@@ -253,22 +272,53 @@ def _slots(plan: Plan, clock: Clock) -> Finding:
 
 
 async def _calls(plan: Plan, clock: Clock) -> list[Finding]:
+    """One short call per model: does it answer, is it streamed, and does its bill agree?"""
+    book = price_book(plan)
     findings: list[Finding] = []
     for model, result in await probe_models(plan, clock):
-        if isinstance(result, Completion):
-            findings.append(_ok(plan.name, f"call {model.name}", "answered"))
-        else:
+        subject = f"call {model.name}"
+        if isinstance(result, Failure):
             message = f"{result.failure_class.value}: {result.message}"
             findings.append(
                 Finding(
                     plan=plan.name,
-                    subject=f"call {model.name}",
+                    subject=subject,
                     level=Level.ERROR,
                     message=message,
                     exit_code=3,
                 )
             )
+            continue
+        price = book.price(model, clock.now())
+        findings.append(_ok(plan.name, subject, _answer_words(result, price)))
+        findings += _call_warnings(plan, model, result, price)
     return findings
+
+
+def _answer_words(result: Completion, price: Price | None) -> str:
+    usage = result.usage
+    words = f"answered in {result.latency_s:.1f} s"
+    if price is not None:
+        words += f" for {money(price.cost(usage))}"
+    return f"{words} ({usage.prompt_tokens} tokens in, {usage.output_tokens} out)"
+
+
+def _call_warnings(
+    plan: Plan, model: ModelSpec, result: Completion, price: Price | None
+) -> Iterable[Finding]:
+    subject = f"call {model.name}"
+    if result.ttft_s is None and model.role is not Role.JUDGE:
+        message = "the gateway does not stream: time to first token cannot be measured"
+        yield _warning(plan.name, subject, message)
+    if price is not None and result.reported_cost_usd is not None:
+        check = CostCheck(
+            model_name=model.name,
+            calls=1,
+            computed_usd=price.cost(result.usage),
+            reported_usd=result.reported_cost_usd,
+        )
+        for words in cost_warnings([check]):
+            yield _warning(plan.name, subject, words)
 
 
 def _ok(plan: str, subject: str, message: str) -> Finding:

@@ -48,7 +48,8 @@ def run(  # noqa: PLR0913 - one argument per option
     A run by hand opens no alert and counts as no evidence; `--as-of` makes the run of a slot.
     """
     from app.cli.hand_runs import HandOrder, run_by_hand
-    from app.cli.output import console, print_json
+    from app.cli.output import console, print_json, tell
+    from app.cli.price_lists import cost_checks, cost_warnings
     from app.cli.reports import print_report
     from app.cli.session import open_session
 
@@ -62,7 +63,11 @@ def run(  # noqa: PLR0913 - one argument per option
         as_of=as_of,
         is_told=not no_notify,
     )
-    result = run_by_hand(session, session.plan(plan), order)
+    chosen = session.plan(plan)
+    result = run_by_hand(session, chosen, order)
+    run_id = str(result.document["run_id"])
+    for warning in cost_warnings(cost_checks(session, chosen, run_id=run_id)):
+        tell(f"warning: {warning}")
     if as_json:
         print_json(result.document)
     else:

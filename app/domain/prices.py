@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 
 MILLION = Decimal(1_000_000)
+#: A reported cost that differs by more is worth a warning.
+COST_TOLERANCE = Decimal("0.02")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,38 @@ class Price:
             per_request_usd=Decimal(str(data.get("per_request_usd", 0))),
             source=str(data.get("source", "plan")),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostCheck:
+    """What some calls of a model cost by our prices, and by the gateway's own account."""
+
+    model_name: str
+    calls: int
+    computed_usd: Decimal
+    reported_usd: Decimal
+
+    @property
+    def gap(self) -> Decimal:
+        """By which part the gateway's figure is above ours; 1 where only it is above nothing."""
+        if self.computed_usd == 0:
+            return Decimal(0) if self.reported_usd == 0 else Decimal(1)
+        return self.reported_usd / self.computed_usd - 1
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the two differ by more than 2 %."""
+        return abs(self.gap) > COST_TOLERANCE
+
+    def to_json(self) -> dict[str, object]:
+        """The check as plain JSON, money as decimal strings."""
+        return {
+            "model_name": self.model_name,
+            "calls": self.calls,
+            "computed_usd": str(self.computed_usd),
+            "reported_usd": str(self.reported_usd),
+            "gap": float(self.gap),
+        }
 
 
 def _or(rate: Decimal | None, fallback: Decimal) -> Decimal:

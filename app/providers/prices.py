@@ -6,7 +6,7 @@ that our rates cannot express, has no price; nothing may be spent on it.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Any
@@ -18,6 +18,7 @@ from app.domain.models import ModelSpec
 from app.domain.prices import Price, Rates, Tier
 
 _RATES = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+_BATCH = "@batch"
 _ENTRY = (*_RATES, "per_request_usd", "tiers", "since")
 
 
@@ -61,6 +62,10 @@ class ListPrices:
     def list_name(self) -> str:
         """Name and version of the shipped list."""
         return self._shipped.name
+
+    def newest_change(self, now: datetime) -> datetime:
+        """The newest change of a price, up to now, that the shipped list knows: how old it is."""
+        return self._shipped.newest_change(now)
 
     @property
     def _shipped(self) -> "_ShippedList":
@@ -144,16 +149,34 @@ class _ShippedList:
         self._converted: dict[int, tuple[Any, Price | None]] = {}
 
     def price(self, name: str, at: datetime, *, base_url: str | None) -> Price | None:
-        """The price of a name at a time; an address that names a vendor decides whose price."""
-        found = self._find(name, base_url)
+        """The price of a name at a time; an address that names a vendor decides whose price.
+
+        A name that ends in `@batch` means the vendor's price of batch processing.
+        """
+        is_batch = name.endswith(_BATCH)
+        found = self._find(name.removesuffix(_BATCH), base_url)
         if found is None:
             return None
         provider, model = found
+        source = f"{self.name} ({provider.id}/{model.id})"
+        if is_batch:
+            return _batch_price(model, at, f"{source}, batch")
         tariff = model.get_prices(at)
         if id(tariff) not in self._converted:
-            source = f"{self.name} ({provider.id}/{model.id})"
             self._converted[id(tariff)] = (tariff, _price(vars(tariff), source))
         return self._converted[id(tariff)][1]
+
+    def newest_change(self, now: datetime) -> datetime:
+        """The newest date, up to now, from which any of its prices holds."""
+        today = now.astimezone(UTC).date()
+        dates = (
+            date_
+            for provider in self._snapshot.providers
+            for model in provider.models
+            for date_ in _start_dates(model)
+            if date_ <= today
+        )
+        return datetime.combine(max(dates, default=date(2024, 1, 1)), time(), UTC)
 
     def names(self) -> Iterator[str]:
         """All names, bare and with their vendor."""
@@ -185,6 +208,21 @@ class _ShippedList:
             return self._snapshot.find_provider_model(name, None, provider_id, base_url)
         except LookupError:
             return None
+
+
+def _batch_price(model: Any, at: datetime, source: str) -> Price | None:
+    """The price of batch processing, None where the list knows none for the time."""
+    standard = model.get_prices(at)
+    tariff = model.get_prices(at, {"processing": "batch"})
+    return None if vars(tariff) == vars(standard) else _price(vars(tariff), source)
+
+
+def _start_dates(model: Any) -> Iterator[date]:
+    prices = model.prices if isinstance(model.prices, list) else []
+    for priced in (*prices, *(model.price_variants or ())):
+        start = getattr(priced.constraint, "start_date", None)
+        if isinstance(start, date):
+            yield start
 
 
 def _price(tariff: Mapping[str, Any], source: str) -> Price | None:
