@@ -62,6 +62,8 @@ from app.summary.summaries import summarise
 
 LEASE_S = 20.0
 MOST_RESTARTS = 3
+#: A prompt that the primary never answered in so many Attempts is left out of later Samples.
+MOST_LIFETIME_ATTEMPTS = 6
 PATIENCE_S = 900.0
 CANARY_ORDINAL = -1
 _STORAGE_PAUSE_S = 2.0
@@ -211,6 +213,10 @@ async def ensure_sample(run: Run, tools: RunTools) -> Sample:
     if stored is not None:
         return stored
     plan = tools.plan
+    quarantined = await tools.runs.quarantined(
+        plan.name, primary=plan.primary.name, attempts=MOST_LIFETIME_ATTEMPTS
+    )
+    anchors = await _anchors(run, tools)
     sample = await draw_sample(
         tools.logs,
         DrawRequest(
@@ -219,7 +225,8 @@ async def ensure_sample(run: Run, tools: RunTools) -> Sample:
             seed=run.seed,
             settings=plan.sample,
             privacy=plan.privacy,
-            anchors=await _anchors(run, tools),
+            anchors=[one for one in anchors if one.prompt.fingerprint not in quarantined],
+            quarantined=quarantined,
         ),
     )
     await tools.runs.save_sample(run, sample, tools.frozen)

@@ -18,6 +18,7 @@ from app.domain.attempts import (
 )
 from app.domain.cases import Case, Prompt, Sample, Window
 from app.domain.json_values import JsonObject
+from app.domain.labels import JudgedCase, Label, LabelledReply
 from app.domain.models import ModelSpec
 from app.domain.plans import Plan
 from app.domain.prices import Price
@@ -373,6 +374,13 @@ class RunStore(Protocol):
     ) -> None:
         """Set a final status without results (failed, skipped, missed)."""
 
+    async def quarantined(self, plan_name: str, *, primary: str, attempts: int) -> frozenset[str]:
+        """Fingerprints of prompts that the primary never answered in so many Attempts.
+
+        Only Runs count in which it answered at least half of the others: an outage condemns no
+        prompt.
+        """
+
     async def plan_shards(self, run_id: str, shards: Sequence[Shard]) -> None:
         """Add the shards of a block, once."""
 
@@ -444,6 +452,22 @@ class RunStore(Protocol):
 
     async def earlier_cases(self, plan_name: str, *, before_run: str, limit: int) -> Sequence[Case]:
         """Cases of earlier Runs that can become anchors (bodies kept, with weight)."""
+
+
+class LabelStore(Protocol):
+    """What people think of replies, beside what the judge thinks."""
+
+    async def judged_cases(self, run_id: str) -> Sequence[JudgedCase]:
+        """The Run's Cases, anchors apart, whose prompt and judged replies are still kept.
+
+        Replies that are unsuccessful or that no judge scored are left out.
+        """
+
+    async def add(self, plan_name: str, labels: Sequence[Label]) -> None:
+        """Keep the labels; a person's newer label of a reply replaces the older one."""
+
+    async def labelled(self, plan_name: str) -> Sequence[LabelledReply]:
+        """Every labelled reply of the Plan whose scores are still kept, in a fixed order."""
 
 
 class AlertStore(Protocol):

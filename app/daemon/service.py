@@ -21,8 +21,7 @@ from app.domain.plans import Plan
 from app.domain.runs import Run, RunStatus, Slot, Trigger
 from app.ports import AlertStore, Clock, Heartbeat, Notifier, RunStore
 
-TICK_S = 30.0
-RESCUE_S = 5.0
+TICK_S = 5.0
 GRACE_S = 18.0
 OUTBOX_S = 2.0
 
@@ -82,15 +81,14 @@ class Daemon:
     async def serve(self) -> None:
         """Tick until stopped, then let calls in flight settle."""
         scheduler = AsyncIOScheduler(timezone="UTC")
-        for job, seconds in ((self._tick_safely, self._tools.tick_s), (self._rescue, RESCUE_S)):
-            scheduler.add_job(
-                job,
-                "interval",
-                seconds=seconds,
-                max_instances=1,
-                coalesce=True,
-                misfire_grace_time=None,
-            )
+        scheduler.add_job(
+            self._tick_safely,
+            "interval",
+            seconds=self._tools.tick_s,
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
         scheduler.start()
         deliveries = asyncio.create_task(self._deliver_until_stopped())
         try:
@@ -202,12 +200,6 @@ class Daemon:
         self.health.last_error = None
         self.health.ticked_at = began
         self.health.is_ticking = True
-
-    async def _rescue(self) -> None:
-        """Look for Runs that lost their holder, more often than for slots."""
-        with suppress(SwitchwiseError):
-            for plan in self._plans:
-                await self._work_orphans(plan)
 
     async def _deliver_until_stopped(self) -> None:
         tools = self._tools

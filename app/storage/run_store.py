@@ -18,6 +18,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -378,6 +379,13 @@ class PostgresRuns:
             else:
                 await _clean_bodies(connection, run_id, clean)
 
+    async def quarantined(self, plan_name: str, *, primary: str, attempts: int) -> frozenset[str]:
+        """Fingerprints of prompts that the primary never answered in so many Attempts."""
+        values = {"plan_name": plan_name, "primary": primary, "attempts": attempts}
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(_QUARANTINED, values)
+            return frozenset(str(row.prompt_hash) for row in rows)
+
     # --- shards ---------------------------------------------------------------------------------
 
     async def plan_shards(self, run_id: str, shards: Sequence[Shard]) -> None:
@@ -532,6 +540,20 @@ class PostgresRuns:
 
 
 # --- parts --------------------------------------------------------------------------------------
+
+
+_QUARANTINED = text("""
+    WITH tried AS (
+      SELECT c.prompt_hash, a.run_id, count(*) AS attempts,
+        bool_or(a.stop_reason IS NOT NULL) AS is_answered
+      FROM switchwise.attempts AS a JOIN switchwise.cases AS c USING (case_id)
+      WHERE a.plan_name = :plan_name AND a.model_name = :primary AND a.purpose = 'replay'
+      GROUP BY c.prompt_hash, a.run_id),
+    healthy AS (
+      SELECT run_id FROM tried GROUP BY run_id HAVING avg(is_answered::int) >= 0.5)
+    SELECT prompt_hash FROM tried JOIN healthy USING (run_id)
+    GROUP BY prompt_hash HAVING NOT bool_or(is_answered) AND sum(attempts) >= :attempts
+""")
 
 
 def _new_run(

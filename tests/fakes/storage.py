@@ -419,6 +419,26 @@ class MemoryRuns:
 
     # --- shards -------------------------------------------------------------------------------
 
+    async def quarantined(self, plan_name: str, *, primary: str, attempts: int) -> frozenset[str]:
+        tried: dict[tuple[str, str], list[MemoryAttempt]] = {}
+        for attempt in self.memory.attempts.values():
+            opening = attempt.opening
+            of_primary = (opening.plan_name, opening.model_name) == (plan_name, primary)
+            if of_primary and opening.purpose is Purpose.REPLAY:
+                case = self.memory.case(opening.shard.run_id, opening.case_id)
+                key = (case.prompt.fingerprint, opening.shard.run_id)
+                tried.setdefault(key, []).append(attempt)
+        answered = {
+            key: any(a.outcome and isinstance(a.outcome.result, Completion) for a in group)
+            for key, group in tried.items()
+        }
+        counted: Counter[str] = Counter()
+        for (prompt, run_id), group in tried.items():
+            of_run = [is_ok for (_, other), is_ok in answered.items() if other == run_id]
+            if 2 * sum(of_run) >= len(of_run):
+                counted[prompt] += -1_000_000 if answered[prompt, run_id] else len(group)
+        return frozenset(prompt for prompt, count in counted.items() if count >= attempts)
+
     async def plan_shards(self, run_id: str, shards: Sequence[Shard]) -> None:
         self.memory.require()
         for shard in shards:
