@@ -9,7 +9,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 # From `app.storage.views.views_digest()`: a changed view needs a new (maybe empty) migration.
-views_digest = "6a464aed0dd6b00d"
+views_digest = "3183eddd0e74bde7"
 
 
 def upgrade() -> None:

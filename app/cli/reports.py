@@ -311,7 +311,17 @@ def _judge(judge: Document) -> Iterator[str]:
     else:
         words.append("no canary graded")
     yield f"Judge {', '.join(judge['models'])}: {'; '.join(words)}."
+    yield from _people(judge.get("human"))
     yield from judge.get("warnings") or ()
+
+
+def _people(human: Document | None) -> Iterator[str]:
+    """How far judge and people agree; older reports do not say."""
+    if not human or not human["replies"]:
+        return
+    kappa, rank = human["kappa"], human["spearman"]
+    figures = f"weighted kappa {interval(kappa)}, rank correlation {interval(rank)}"
+    yield f"Judge and people agree on {whole(human['replies'])} labelled replies: {figures}."
 
 
 def _run_cells(document: Document) -> dict[str, object]:

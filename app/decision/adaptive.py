@@ -14,6 +14,7 @@ from app.decision.sentences import signed
 from app.domain.results import CandidateState
 from app.stats.critical_values import WINDOWS
 from app.stats.evidence import Evidence
+from app.stats.rectifier import Rectifier
 from app.stats.scan import (
     BLOCK_CASES,
     MONITORING_CASES,
@@ -32,11 +33,13 @@ class BlockEvidence:
         so_far: Evidence of this week's blocks, None while they carry none.
         held: Earlier weeks of the epoch, oldest first.
         state: The state it is in.
+        rectifier: Correction from human labels, if any.
     """
 
     so_far: Evidence | None
     held: Sequence[Evidence] = ()
     state: CandidateState = CandidateState.QUIET
+    rectifier: Rectifier | None = None
 
 
 def drop_candidates(week: WeekOfEvidence, *, blocks_done: int) -> dict[str, str]:
@@ -62,6 +65,7 @@ def drop_candidates(week: WeekOfEvidence, *, blocks_done: int) -> dict[str, str]
             so_far=pairs.evidence if pairs else None,
             held=[row.evidence for row in standing.held.weeks],
             state=standing.before,
+            rectifier=week.rectifiers.get(candidate.name),
         )
     return drop_reasons(known, rules, blocks_done=blocks_done)
 
@@ -91,10 +95,10 @@ def _reason(candidate: BlockEvidence, rules: Rules, blocks_done: int) -> str | N
         return f"already recommended: {MONITORING_CASES} Cases a week watch over it"
     if _pairs_held(candidate) < rules.policy.min_pairs:
         return None  # a verdict, even a poor one, needs so many pairs
-    recent = _recent_z(candidate.held, rules)
+    recent = _recent_z(candidate, rules)
     if is_benched(recent):
         return f"benched to one block a week: z = {signed(recent or 0.0)} over its last weeks"
-    z = block_z(candidate.so_far, rules.policy)
+    z = block_z(candidate.so_far, rules.policy, rectifier=candidate.rectifier)
     if drops_after_block(z, blocks_done - 1):
         return f"cannot qualify this week: z = {signed(z)} after {candidate.so_far.n} Cases"
     return None
@@ -106,9 +110,14 @@ def _pairs_held(candidate: BlockEvidence) -> float:
     return held + (candidate.so_far.independent_pairs if candidate.so_far else 0.0)
 
 
-def _recent_z(held: Sequence[Evidence], rules: Rules) -> float | None:
+def _recent_z(candidate: BlockEvidence, rules: Rules) -> float | None:
     """Return min(z_D, z_R) of the recent past before this week, None without one."""
-    if not held:
+    if not candidate.held:
         return None
-    short = scan(held, rules.policy, candidates=rules.candidates).short
+    short = scan(
+        candidate.held,
+        rules.policy,
+        candidates=rules.candidates,
+        rectifier=candidate.rectifier,
+    ).short
     return None if short is None else short.plain_z

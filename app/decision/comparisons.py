@@ -71,7 +71,13 @@ def comparison_of(
     result = look.result
     window = None if result is None else result.longest
     segments = _segments(look, setting)
-    settles = settling(look, rules, verdict.kind, judging_usd_per_pair=setting.judging_usd_per_pair)
+    settles = settling(
+        look,
+        rules,
+        verdict.kind,
+        judging_usd_per_pair=setting.judging_usd_per_pair,
+        rectifier=setting.rectifier,
+    )
     return Comparison(
         candidate=candidate,
         primary=primary,

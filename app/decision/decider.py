@@ -176,6 +176,7 @@ class Decider:
                 so_far=table.evidence(name, self._primary, cluster, weights, strata)[0],
                 held=self._held[name],
                 state=self._states[name],
+                rectifier=self._rectifiers.get(name),
             )
             for name in self._candidates
         }

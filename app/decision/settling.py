@@ -10,6 +10,7 @@ from app.stats.critical_values import WINDOWS
 from app.stats.evidence import COST_C, COST_P, Evidence, Moments
 from app.stats.intervals import normal_quantile
 from app.stats.planning import spread_of_history
+from app.stats.rectifier import Rectifier
 from app.stats.scan import ScanResult, block_z
 from app.stats.switch_tests import SUCCESS_Z, success_z
 
@@ -67,7 +68,12 @@ class Settling:
 
 
 def settling(
-    look: Look, rules: Rules, kind: VerdictKind, *, judging_usd_per_pair: float = 0.0
+    look: Look,
+    rules: Rules,
+    kind: VerdictKind,
+    *,
+    judging_usd_per_pair: float = 0.0,
+    rectifier: Rectifier | None = None,
 ) -> Settling | None:
     """Return what would settle an open verdict, None when it is settled or cannot be measured.
 
@@ -76,6 +82,7 @@ def settling(
         rules: Margins and budget.
         kind: The verdict.
         judging_usd_per_pair: What judging both replies to one Case costs.
+        rectifier: Correction from human labels, if any.
     """
     result = look.result
     if look.unmeasured is not None or result is None or result.longest is None:
@@ -85,7 +92,7 @@ def settling(
     if kind is VerdictKind.UNMEASURED:
         towards, needed = "measured", float(rules.policy.min_pairs)
     elif kind in _OPEN:
-        towards, needed = _needed(window, result, rules, most)
+        towards, needed = _needed(window, result, rules, most, rectifier)
     else:
         return None
     if needed > most:
@@ -101,7 +108,9 @@ def settling(
     )
 
 
-def _needed(window: Evidence, result: ScanResult, rules: Rules, most: float) -> tuple[str, float]:
+def _needed(
+    window: Evidence, result: ScanResult, rules: Rules, most: float, rectifier: Rectifier | None
+) -> tuple[str, float]:
     """Return what the longest window's figures point to, and the pairs that would show it.
 
     Infinite when no window of up to `most` pairs can.
@@ -109,7 +118,7 @@ def _needed(window: Evidence, result: ScanResult, rules: Rules, most: float) -> 
     last = result.windows[-1]
     difference, ratio = last.difference, last.value_ratio
     if ratio is not None and ratio < rules.policy.bar and difference > -rules.policy.quality_margin:
-        return "switch", _pairs_to_switch(window, rules, result.critical_value, most)
+        return "switch", _pairs_to_switch(window, rules, result.critical_value, most, rectifier)
     spread = spread_of_history([window])
     ways = [(inf, "switch")]
     if ratio is not None and ratio > rules.policy.bar:
@@ -122,26 +131,30 @@ def _needed(window: Evidence, result: ScanResult, rules: Rules, most: float) -> 
     return towards, pairs
 
 
-def _pairs_to_switch(window: Evidence, rules: Rules, critical: float, most: float) -> float:
+def _pairs_to_switch(
+    window: Evidence, rules: Rules, critical: float, most: float, rectifier: Rectifier | None
+) -> float:
     """Return the pairs at which this window, grown as it is, would pass every test of a switch."""
     held = window.independent_pairs
     low, high = 1.0, max(most / held, 1.0)
-    if not _would_pass(_grown(window, high), rules, critical):
+    if not _would_pass(_grown(window, high), rules, critical, rectifier):
         return inf
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _would_pass(_grown(window, middle), rules, critical):
+        if _would_pass(_grown(window, middle), rules, critical, rectifier):
             high = middle
         else:
             low = middle
     return held * high
 
 
-def _would_pass(window: Evidence, rules: Rules, critical: float) -> bool:
+def _would_pass(
+    window: Evidence, rules: Rules, critical: float, rectifier: Rectifier | None
+) -> bool:
     n, n10, n01 = window.success_counts
     succeeded = min(n - n10, n - n01)
     return (
-        block_z(window, rules.policy) >= critical
+        block_z(window, rules.policy, rectifier=rectifier) >= critical
         and float(success_z(n, n10, n01, margin=rules.policy.success_margin)) >= SUCCESS_Z
         and succeeded >= P95_RESPONSES
     )

@@ -221,7 +221,7 @@ def trend(
     return Trend(
         title=title,
         x=_time_axis(x, [one.at for one in ordered]),
-        y=_axis(title, y, unit),
+        y=_axis("", y, unit),
         lines=lines,
         notches=tuple(
             Notch(place=x.place(at.timestamp()), number=number)
@@ -474,7 +474,7 @@ def _quality_scale(values: Sequence[float]) -> Scale:
 def _axis(label: str, scale: Scale, unit: Callable[[float], str]) -> Axis:
     values = _log_ticks(scale) if scale.is_log else _linear_ticks(scale)
     return Axis(
-        label=label + (", log scale" if scale.is_log else ""),
+        label=", ".join(filter(None, (label, "log scale" if scale.is_log else ""))),
         ticks=tuple(Tick(place=scale.place(value), text=unit(value)) for value in values),
     )
 

@@ -8,6 +8,7 @@ window).
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import sqrt
 from typing import ClassVar
 
 import numpy as np
@@ -49,6 +50,12 @@ RESOLVE_Z = -SUCCESS_Z
 DROP_FIRST_BLOCK_Z = -1.3
 DROP_LATER_BLOCK_Z = -1.0
 BENCH_Z = -1.5
+
+HOPE_Z = 2.0
+"""How far above its z a candidate is supposed to be before its case is called hopeless."""
+
+HOPE_WEEKS = 8
+"""Weeks of evidence before a case may be called hopeless."""
 
 BLOCK_CASES = 20
 """Cases of one block of adaptive spending."""
@@ -246,6 +253,25 @@ class ScanResult:
         return self.hits_before_latency and self.latency is not None and self.latency.is_slower
 
     @property
+    def is_hopeless(self) -> bool:
+        """Return whether two months of evidence leave no hope of a hit.
+
+        Neither the longest window nor the recent past would reach the critical value in a full
+        window of 12 weeks, even if the truth lay 2 standard errors above what they show.
+        """
+        if self.short is None or self.windows[-1].weeks < HOPE_WEEKS:
+            return False
+        return all(
+            (window.plain_z + HOPE_Z) * sqrt(max(WINDOWS) / window.weeks) < self.critical_value
+            for window in (self.windows[-1], self.short)
+        )
+
+    @property
+    def is_benched(self) -> bool:
+        """Return whether the next week gets one block only: poor lately, or hopeless for long."""
+        return is_benched(None if self.short is None else self.short.plain_z) or self.is_hopeless
+
+    @property
     def is_watched(self) -> bool:
         """Return whether this week passes and the recent past is at least suggestive."""
         if self.points is None or not self.points.pass_policy or self.short is None:
@@ -351,9 +377,9 @@ def is_benched(short_z: float | None) -> bool:
     return short_z is not None and short_z < BENCH_Z
 
 
-def block_z(evidence: Evidence, policy: TestPolicy) -> float:
+def block_z(evidence: Evidence, policy: TestPolicy, *, rectifier: Rectifier | None = None) -> float:
     """Return min(z_D, z_R) of the blocks replayed so far this week."""
-    return _Lens(policy=policy, rectifier=None).tests({1: evidence})[0].plain_z
+    return _Lens(policy=policy, rectifier=rectifier).tests({1: evidence})[0].plain_z
 
 
 def leads_head_to_head(pairs: Evidence, policy: TestPolicy) -> bool:

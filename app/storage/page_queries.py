@@ -85,7 +85,9 @@ _HISTORY = text(f"""
       m.success_rate, m.cost_per_success_usd, m.cost_per_success_low_usd,
       m.cost_per_success_high_usd, m.cost_per_quality_usd, m.cost_per_quality_low_usd,
       m.cost_per_quality_high_usd, m.ttft_p50_seconds, m.latency_p50_seconds, m.latency_p95_seconds,
-      m.estimates -> 'ttft_s' AS ttft, m.estimates -> 'latency_s' AS latency
+      m.estimates -> 'ttft_p50_seconds' AS ttft_p50,
+      m.estimates -> 'latency_p50_seconds' AS latency_p50,
+      m.estimates -> 'latency_p95_seconds' AS latency_p95
     FROM {_COUNTED} r
     JOIN switchwise.model_results m ON m.run_id = r.run_id AND m.segment_name = 'all'
     ORDER BY r.slot_at, m.role DESC, m.model_name

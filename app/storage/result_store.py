@@ -112,14 +112,14 @@ class PostgresResults(PostgresRuns):
             query = query.where(SCORES.c.model_name.startswith("canary"))
         async with self._database.transaction() as connection:
             rows = await connection.execute(query)
-            return [_score_record(row) for row in rows.mappings()]
+            return [score_record(row) for row in rows.mappings()]
 
     async def scores(self, run_id: str) -> Sequence[ScoreRecord]:
         """Every score of the Run, canaries included."""
         query = select(SCORES).where(SCORES.c.run_id == run_id)
         async with self._database.transaction() as connection:
             rows = await connection.execute(query)
-            return [_score_record(row) for row in rows.mappings()]
+            return [score_record(row) for row in rows.mappings()]
 
     async def document(self, run_id: str) -> JsonObject | None:
         """The Run's immutable document."""
@@ -161,7 +161,7 @@ class PostgresResults(PostgresRuns):
             rows = (await connection.execute(attempts)).mappings().all()
             records: dict[str, list[ScoreRecord]] = {}
             for score in (await connection.execute(scores)).mappings():
-                records.setdefault(score["case_id"], []).append(_score_record(score))
+                records.setdefault(score["case_id"], []).append(score_record(score))
         return {row["case_id"]: _baseline(row, records.get(row["case_id"], [])) for row in rows}
 
     async def drift_readings(self, plan_name: str, *, limit: int) -> Sequence[JsonObject]:
@@ -287,7 +287,8 @@ def _failure_of(call: Row[Any]) -> FailureClass | None:
     return FailureClass(call.failure_class) if call.failure_class is not None else None
 
 
-def _score_record(row: RowMapping) -> ScoreRecord:
+def score_record(row: RowMapping) -> ScoreRecord:
+    """The ScoreRecord of a row of `scores`."""
     result: Score | Unscored
     if row["score"] is None:
         result = Unscored(reason=row["unscored_reason"], detail=row["detail"] or {})
@@ -437,8 +438,8 @@ async def _replace(connection: AsyncConnection, table: Any, values: Mapping[str,
 
 
 def _summary_row(summary: Summary, run_id: str) -> dict[str, Any]:
-    percentiles = {
-        f"{name}_p{percent}_seconds": _point(getattr(found, f"p{percent}"))
+    percentiles: dict[str, Estimate | None] = {
+        f"{name}_p{percent}_seconds": getattr(found, f"p{percent}")
         for name, found in (
             ("ttft", summary.ttft_s),
             ("latency", summary.latency_s),
@@ -461,7 +462,7 @@ def _summary_row(summary: Summary, run_id: str) -> dict[str, Any]:
         **_money_bounds("cost_per_success", summary.cost_per_success_usd),
         **_money_bounds("cost_per_1k", summary.cost_per_1k_usd),
         **_money_bounds("cost_per_quality", summary.cost_per_quality_usd),
-        **percentiles,
+        **{name: _point(value) for name, value in percentiles.items()},
         "attempts": summary.attempts,
         "retries": summary.retries,
         "spend_usd": summary.spend_usd,
@@ -469,7 +470,10 @@ def _summary_row(summary: Summary, run_id: str) -> dict[str, Any]:
         "failures": {failure.value: number for failure, number in summary.failures.items()},
         "pattern": summary.pattern,
         "largest_call_share": summary.largest_call_share,
-        "estimates": _estimates(summary),
+        "estimates": {
+            **_estimates(summary),
+            **{name: plain(asdict(value)) for name, value in percentiles.items() if value},
+        },
     }
 
 

@@ -325,6 +325,73 @@ CROSS JOIN (VALUES ('traffic'), ('primary'), ('judge'), ('price')) AS c (cause)
 WHERE jsonb_typeof(r.drift -> c.cause) = 'object'""",
 )
 
+_JUDGES = View(
+    name="judges",
+    comment="How far the judge could be believed in each Run that used one",
+    columns=_columns(
+        _RUN,
+        _PLAN,
+        _FINISHED,
+        _LATEST,
+        "judge_models | text[] | Labels of the judges",
+        "judged | integer | Replies judged",
+        "unscored_rate | double precision | Share of them without a score",
+        "canaries | integer | Gradings of known replies",
+        "canaries_right | integer | Those on the right side",
+        "is_trusted | boolean | False: the Run's verdicts are unmeasured",
+        "agreement | double precision | Panels: share of replies all judges gave the same level",
+        "repeat_agreement | double precision | Share of repeated judgements with the same grade",
+        "order_consistency | double precision | Share of preferences that survived a swap",
+        "length_correlation | double precision | Of score and length: verbosity bias",
+        "labelled_replies | integer | Replies that people have labelled for this judge version",
+        "stale_labels | integer | Labelled replies that another judge version scored",
+        "kappa | double precision | Weighted kappa of judge and people",
+        "kappa_low | double precision | Lower end of its 95 % interval",
+        "kappa_high | double precision | Upper end of its 95 % interval",
+        "spearman | double precision | Rank correlation of judge and people",
+        "spearman_low | double precision | Lower end of its 95 % interval",
+        "spearman_high | double precision | Upper end of its 95 % interval",
+        "warnings | text[] | What to know before believing the scores",
+    ),
+    query=f"""
+SELECT r.run_id, r.plan_name, r.finished_at, {_LATEST_RUN},
+    ARRAY(SELECT jsonb_array_elements_text(r.judge -> 'models')),
+    (r.judge ->> 'judged')::integer, (r.judge ->> 'unscored_rate')::double precision,
+    (r.judge ->> 'canaries')::integer, (r.judge ->> 'canaries_right')::integer,
+    (r.judge ->> 'is_trusted')::boolean,
+    (r.judge #>> '{{agreement,point}}')::double precision,
+    (r.judge ->> 'repeat_agreement')::double precision,
+    (r.judge ->> 'order_consistency')::double precision,
+    (r.judge #>> '{{length_correlation,point}}')::double precision,
+    (r.judge #>> '{{human,replies}}')::integer, (r.judge #>> '{{human,stale}}')::integer,
+    (r.judge #>> '{{human,kappa,point}}')::double precision,
+    (r.judge #>> '{{human,kappa,low}}')::double precision,
+    (r.judge #>> '{{human,kappa,high}}')::double precision,
+    (r.judge #>> '{{human,spearman,point}}')::double precision,
+    (r.judge #>> '{{human,spearman,low}}')::double precision,
+    (r.judge #>> '{{human,spearman,high}}')::double precision,
+    ARRAY(SELECT jsonb_array_elements_text(r.judge -> 'warnings'))
+FROM switchwise.runs r
+WHERE jsonb_array_length(r.judge -> 'models') > 0""",
+)
+
+_LABELS = View(
+    name="labels",
+    comment="People's scores of replies, to calibrate the judge",
+    columns=_columns(
+        _RUN,
+        _PLAN,
+        "case_id | uuid | Case that was answered",
+        "model_name | text | Label of the model that answered",
+        "score | double precision | A person's score, 0 to 1",
+        "labelled_at | timestamp with time zone | When it was stored",
+        "judge_version | text | Version of the judge whose score it is compared with",
+    ),
+    query="""
+SELECT run_id, plan_name, case_id, model_name, score, labelled_at, judge_version
+FROM switchwise.labels""",
+)
+
 _ALERTS = View(
     name="alerts",
     comment="Findings over time: opened, acknowledged, resolved",
@@ -372,6 +439,8 @@ VIEWS = (
     _CASE_SCORES,
     _ATTEMPTS,
     _DRIFT,
+    _JUDGES,
+    _LABELS,
     _ALERTS,
     _BENCHMARK_RESULTS,
 )

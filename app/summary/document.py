@@ -17,6 +17,7 @@ from app.domain.results import (
     AdaptiveReport,
     Comparison,
     DriftReport,
+    HumanAgreement,
     JudgeReport,
     Percentiles,
     SegmentComparison,
@@ -268,7 +269,22 @@ def _judge(judge: JudgeReport) -> JsonObject:
         "is_trusted": judge.is_trusted,
         "warnings": list(judge.warnings),
         "not_judged": dict(judge.not_judged),
+        "human": _human(judge.human),
         "spend_usd": money(judge.spend_usd),
+    }
+
+
+def _human(human: HumanAgreement | None) -> JsonObject | None:
+    if human is None:
+        return None
+    return {
+        "replies": human.replies,
+        "stale": human.stale,
+        "kappa": estimate(human.kappa),
+        "spearman": estimate(human.spearman),
+        "pairs": dict(human.pairs),
+        "bias": {name: estimate(lean) for name, lean in human.bias.items()},
+        "corrected": list(human.corrected),
     }
 
 

@@ -55,7 +55,9 @@ def share(value: float | None) -> str:
     """A share as per cent; one digit more where rounding would hide a loss."""
     if value is None:
         return ABSENT
-    return percent(value, 1 if 0.985 <= value < 1 else 0)
+    if 0.9995 <= value < 1 - 1e-9:
+        return "> 99.9 %"
+    return percent(value, 1 if 0.985 <= value < 0.9995 else 0)
 
 
 def share_point(figure: Figure) -> str:
@@ -69,12 +71,16 @@ def share_interval(figure: Figure) -> str:
         return ""
     if figure["low"] < 0:
         return f"{percent(figure['low'])} to {percent(figure['high'])}"
-    return f"{figure['low'] * 100:.0f}–{percent(figure['high'])}"
+    digits = 0 if round(figure["low"] * 100) != round(figure["high"] * 100) else 1
+    return f"{figure['low'] * 100:.{digits}f}–{percent(figure['high'], digits)}"
 
 
 def usd(value: Decimal | str | float | None) -> str:
     """Dollars, from a number or from the decimal text of a document."""
-    return ABSENT if value is None else money(Decimal(str(value)))
+    if value is None:
+        return ABSENT
+    amount = Decimal(str(value))
+    return money(amount) if amount == 0 or abs(amount) >= Decimal("0.1") else dollars(float(amount))
 
 
 def per_thousand(value: Decimal | str | float | None) -> str:

@@ -32,7 +32,7 @@ class _Area:
 
 
 _SCATTER = _Area(width=600, height=400)
-_TREND = _Area(width=600, height=290)
+_TREND = _Area(width=600, height=290, left=66)
 _PULSE = _Area(width=600, height=150, bottom=28, left=40, top=8)
 
 

@@ -11,6 +11,7 @@ from app.web.ports import Pages, Row
 from app.web.rendering import Page
 from app.web.svg import trend_svg
 
+_INTERVALS = frozenset({"ttft_p50", "latency_p50", "latency_p95"})
 SPANS = (12, 26, 52, 260)
 DEFAULT_SPAN = 26
 
@@ -70,14 +71,16 @@ def _columns(stem: str, unit: str = "", factor: float = 1.0) -> Callable[[Row], 
     return read
 
 
-def _percentile(column: str, name: str) -> Callable[[Row], Any]:
-    """Reads a percentile in milliseconds from the stored estimates."""
+def _percentile(name: str) -> Callable[[Row], Any]:
+    """Reads a percentile in milliseconds, with its interval where one was stored."""
 
     def read(row: Row) -> tuple[float, float | None, float | None] | None:
-        found = (row[column] or {}).get(name)
-        if found is None:
+        point, interval = row[f"{name}_seconds"], row[name]
+        if point is None:
             return None
-        return found["point"] * 1000, found["low"] * 1000, found["high"] * 1000
+        if interval is None:
+            return point * 1000, None, None
+        return point * 1000, interval["low"] * 1000, interval["high"] * 1000
 
     return read
 
@@ -106,19 +109,19 @@ METRICS = (
         key="ttft",
         title="Time to first token, p50",
         unit=milliseconds,
-        figure=_percentile("ttft", "p50"),
+        figure=_percentile("ttft_p50"),
     ),
     Metric(
         key="latency_p50",
         title="Latency, p50",
         unit=milliseconds,
-        figure=_percentile("latency", "p50"),
+        figure=_percentile("latency_p50"),
     ),
     Metric(
         key="latency_p95",
         title="Latency, p95",
         unit=milliseconds,
-        figure=_percentile("latency", "p95"),
+        figure=_percentile("latency_p95"),
     ),
 )
 
@@ -315,5 +318,5 @@ def _break_json(one: Break) -> dict[str, Any]:
 
 
 def _history_json(row: Row, pieces: Mapping[tuple[str, str], int]) -> dict[str, Any]:
-    kept = {name: row[name] for name in row if name not in {"ttft", "latency"}}
+    kept = {name: row[name] for name in row if name not in _INTERVALS}
     return {**kept, "piece": pieces[row["run_id"], row["model_name"]]}
