@@ -259,7 +259,7 @@ class PostgresPages:
     async def _rows(self, query: Any, **parameters: object) -> list[Row]:
         async with self._database.transaction() as connection:
             await connection.execute(_READ_ONLY)
-            return list((await connection.execute(query, parameters)).mappings())
+            return [row._asdict() for row in await connection.execute(query, parameters)]
 
     async def _row(self, query: Any, **parameters: object) -> Row | None:
         rows = await self._rows(query, **parameters)
