@@ -25,6 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar=postgres.CHOICES,
         help="the Postgres that serves the tests (auto: Docker, else embedded, else local)",
     )
+    parser.addoption(
+        "--log-rows",
+        type=int,
+        default=200_000,
+        metavar="N",
+        help="rows of the log table that tests/benchmarks draws from",
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:

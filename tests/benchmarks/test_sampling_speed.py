@@ -1,0 +1,218 @@
+"""What a draw of 100 prompts costs on a large log, beside the fastest statements known by hand.
+
+`--log-rows 10000000` builds the full table (13 GB; a week is 200,000 rows); without it a fiftieth.
+"""
+
+import asyncio
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from app.domain.cases import Window
+from app.domain.plans import LogSettings
+from app.logsources.postgres import PostgresLogs
+from app.logsources.statements import (
+    bound_of,
+    keys_statement,
+    seed_of,
+    uniform_keys_statement,
+)
+from tests.fixtures.postgres import new_database
+
+pytestmark = pytest.mark.slow
+
+WEEKS = 50
+ENDS = datetime(2026, 3, 30, tzinfo=UTC)
+WINDOW = Window(start=ENDS - timedelta(days=7), end=ENDS)
+WANTED = 100
+ROUNDS = 15
+QUOTA = {"chat": 60, "extract": 25, "search": 10, "rare": 5}
+AT_ONCE = 500_000
+#: Measured beside the best statements, in one run: no more than this much slower.
+MOST_RATIO = 1.3
+#: A millisecond or two of round trips and of reading rows into Python is no statement's fault.
+ALLOWANCE_MS = 3.0
+CREATE = (
+    "CREATE UNLOGGED TABLE ai_logs (id bigint PRIMARY KEY, created_at timestamptz NOT NULL,"
+    " route text NOT NULL, prompt text NOT NULL, response text NOT NULL)"
+)
+FILL = (
+    "INSERT INTO ai_logs SELECT n, %(start)s::timestamptz + n * %(step)s::interval,"
+    " (ARRAY['chat','chat','chat','chat','chat','chat','extract','extract','search','rare'])"
+    "[1 + (hashint8extended(n, 7) & 1023) * 10 / 1024],"
+    " 'prompt ' || n || ' ' || repeat(md5(n::text), 20), repeat(md5((-n)::text), 16)"
+    " FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"
+)
+COVERING = "CREATE INDEX logs_time ON ai_logs (created_at) INCLUDE (id, route)"
+PLAIN = "CREATE INDEX logs_time ON ai_logs (created_at)"
+BY_HAND = (
+    "SELECT id FROM ai_logs WHERE created_at >= %(start)s AND created_at < %(end)s"
+    " ORDER BY hashint8extended(id, %(seed)s), id LIMIT 100"
+)
+BY_HAND_STRATIFIED = (
+    "SELECT id FROM (SELECT id, route, row_number() OVER (PARTITION BY route"
+    " ORDER BY hashint8extended(id, %(seed)s), id) AS place FROM ai_logs"
+    " WHERE created_at >= %(start)s AND created_at < %(end)s) AS keys"
+    " JOIN unnest(%(routes)s::text[], %(quotas)s::int[]) AS asked (name, quota)"
+    " ON name = route AND place <= quota"
+)
+BODIES = "SELECT id, created_at, prompt, response, route FROM ai_logs WHERE id = ANY(%(ids)s)"
+
+
+@dataclass(frozen=True)
+class Logs:
+    """The filled table."""
+
+    dsn: str
+    rows: int
+
+    def run(self, *statements: str) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+
+@pytest.fixture(scope="module")
+def logs(pg_server: str, pytestconfig: pytest.Config) -> Iterator[Logs]:
+    rows: int = pytestconfig.getoption("--log-rows")
+    with new_database(pg_server) as dsn:
+        started = time.perf_counter()
+        start, step = ENDS - timedelta(days=7 * WEEKS), timedelta(days=7 * WEEKS) / rows
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(CREATE.encode())
+            for first in range(0, rows, AT_ONCE):
+                last = min(first + AT_ONCE, rows) - 1
+                params = {"start": start, "step": step, "first": first, "last": last}
+                connection.execute(FILL.encode(), params)
+            connection.execute(b"VACUUM (ANALYZE) ai_logs")
+            size = connection.execute(
+                b"SELECT pg_size_pretty(pg_total_relation_size('ai_logs'))"
+            ).fetchone()
+        _say(
+            f"{rows:,} rows, {size[0] if size else '?'}, a week is {rows // WEEKS:,} rows; "
+            f"built in {time.perf_counter() - started:.0f} s"
+        )
+        yield Logs(dsn=dsn, rows=rows)
+
+
+@pytest.mark.parametrize("index", ["covering", "plain", "none"])
+async def test_a_draw_costs_little_more_than_the_best_statement(logs: Logs, index: str) -> None:
+    _index(logs, index)
+    for by in ((), ("route",)):
+        ours, theirs, frame = await _medians(logs, by)
+        buffers = await _buffers(logs, by)
+        name = "stratified" if by else "uniform"
+        _say(
+            f"{index:>8} index, {name:<10}: draw {ours:7.1f} ms, best by hand {theirs:7.1f} ms, "
+            f"ratio {ours / theirs:.2f}; counting the window {frame:7.1f} ms; "
+            f"keys touch {buffers:,} buffers"
+        )
+        assert ours <= MOST_RATIO * theirs + ALLOWANCE_MS
+
+
+async def test_draws_are_uniform_and_reproducible(logs: Logs) -> None:
+    _index(logs, "covering")
+    source = _source(logs)
+    drawn: list[int] = []
+    for seed in range(40):
+        ids = await _ids(source, seed)
+        assert ids == await _ids(source, seed)
+        drawn += ids
+    await source.close()
+    first = logs.rows - logs.rows // WEEKS
+    deciles = Counter((row_id - first) * 10 // (logs.rows // WEEKS) for row_id in drawn)
+    expected = len(drawn) / 10
+    chi_square = sum((deciles[decile] - expected) ** 2 / expected for decile in range(10))
+    _say(f"chi-square of {len(drawn):,} ids over ten deciles: {chi_square:.1f} (99.9 %: 27.9)")
+    assert set(deciles) == set(range(10))
+    assert chi_square < 27.9
+
+
+async def _medians(logs: Logs, by: Sequence[str]) -> tuple[float, float, float]:
+    """Milliseconds of our draw, of the statements by hand and of counting, taken in turns."""
+    source = _source(logs)
+    quota = dict(QUOTA) if by else {"": WANTED}
+    frame = await _timed(lambda: source.frame(WINDOW, by=by))
+    ours, theirs = [], []
+    async with await psycopg.AsyncConnection.connect(logs.dsn) as connection:
+        connection.prepare_threshold = None
+        for seed in range(ROUNDS):
+            ours.append(
+                await _timed(
+                    lambda seed=seed: source.draw(  # type: ignore[misc]
+                        WINDOW, seed=seed, by=by, quota=quota, offset={}
+                    )
+                )
+            )
+            theirs.append(await _timed(lambda seed=seed: _by_hand(connection, by, seed)))  # type: ignore[misc]
+    await source.close()
+    return statistics.median(ours), statistics.median(theirs), frame
+
+
+async def _by_hand(
+    connection: psycopg.AsyncConnection[tuple[Any, ...]], by: Sequence[str], seed: int
+) -> None:
+    params = {"start": WINDOW.start, "end": WINDOW.end, "seed": seed}
+    strata = {"routes": list(QUOTA), "quotas": list(QUOTA.values())}
+    text = BY_HAND_STRATIFIED if by else BY_HAND
+    async with connection.transaction():
+        keys = await connection.execute(text.encode(), params | strata)
+        ids = [row_id for (row_id,) in await keys.fetchall()]
+    async with connection.transaction():
+        rows = await (await connection.execute(BODIES.encode(), {"ids": ids})).fetchall()
+    assert len(rows) == WANTED
+
+
+async def _buffers(logs: Logs, by: Sequence[str]) -> int:
+    """Pages that the statement for the keys touches."""
+    source = _source(logs)
+    rows = (await source.frame(WINDOW, by=by)).rows
+    layout = await source._described()
+    params: dict[str, Any] = {"start": WINDOW.start, "end": WINDOW.end, "seed": seed_of(1)}
+    if by:
+        bounds = {name: bound_of(count, rows[name]) for name, count in QUOTA.items()}
+        params |= {"strata": list(bounds), "bounds": list(bounds.values())}
+        statement = keys_statement(layout, by)
+    else:
+        params |= {"bound": bound_of(WANTED, rows[""]), "most": WANTED}
+        statement = uniform_keys_statement(layout)
+    explain = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {}").format(statement)
+    with psycopg.connect(logs.dsn) as connection:
+        found = connection.execute(explain, params).fetchone()
+    await source.close()
+    plan: dict[str, Any] = found[0][0]["Plan"] if found else {}
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+async def _ids(source: PostgresLogs, seed: int) -> list[int]:
+    rows = await source.draw(WINDOW, seed=seed, by=(), quota={"": WANTED}, offset={})
+    return [int(row.source_id) for row in rows]
+
+
+async def _timed(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    await asyncio.wait_for(work(), timeout=120)
+    return (time.perf_counter() - started) * 1_000
+
+
+def _source(logs: Logs) -> PostgresLogs:
+    settings = LogSettings(table="ai_logs", segments={"route": "route"}, statement_timeout_s=120)
+    return PostgresLogs(settings, dsn=logs.dsn)
+
+
+def _index(logs: Logs, kind: str) -> None:
+    logs.run("DROP INDEX IF EXISTS logs_time")
+    if kind != "none":
+        logs.run(COVERING if kind == "covering" else PLAIN, "VACUUM ai_logs")
+
+
+def _say(text: str) -> None:
+    print(f"\n  {text}", end="")
