@@ -136,6 +136,8 @@ async def test_an_opening_that_is_repeated_is_written_and_charged_once(storage: 
     assert await journal.open(opened) is None
     assert await charged(storage, begun) == Decimal("0.10")
     assert await journal.open(opening(begun, reserved_usd="0.05")) is None
+    unlimited = opening(begun, case=1)
+    assert [await storage.journal.open(unlimited) for _ in range(2)] == [None, None]
 
 
 async def test_settling_twice_changes_nothing(storage: Storage) -> None:
