@@ -95,7 +95,7 @@ class Brain:
         matter = find_matter(ask, look_for_attacks=judge.gullible)
         identity = _identity(ask, matter)
         draw = (self.world.seed, ask.model, identity, week, repeats(identity))
-        opinion = replace(_opinion(judge, matter, draw), misbehaviour=_misbehaviour(judge, draw))
+        opinion = replace(opinion_of(judge, matter, draw), misbehaviour=_misbehaviour(judge, draw))
         answer = Answer(judged=identity, grade=opinion.label)
         tool = _forced(ask)
         if tool is not None:
@@ -156,14 +156,8 @@ def true_quality(
     return Brain(world=world).quality(ask, week=week)
 
 
-def count_tokens(ask: Ask) -> int:
-    """The sandbox's tokens of a request: one per four characters and a few per message."""
-    tools = sum(len(json.dumps(dict(tool.schema))) + len(tool.name) for tool in ask.tools)
-    chars = len(ask.prompt) + tools
-    return math.ceil(chars / CHARS_PER_TOKEN) + _OVERHEAD_TOKENS * max(len(ask.turns), 1)
-
-
-def _opinion(judge: JudgeSpec, matter: Matter, draw: tuple[object, ...]) -> Opinion:
+def opinion_of(judge: JudgeSpec, matter: Matter, draw: tuple[object, ...]) -> Opinion:
+    """What a judge of this temper says of the replies; equal draws, equal opinions."""
     qualities = [_perceived(judge, reply, matter) for reply in matter.replies]
     if len(qualities) == 2:
         return Opinion(preference=_preference(judge, qualities, draw))
@@ -174,6 +168,13 @@ def _opinion(judge: JudgeSpec, matter: Matter, draw: tuple[object, ...]) -> Opin
         return Opinion(grade=known)
     place = share(normal("grade", *draw))
     return Opinion(grade=1 + level(place, qualities[0], judge.noise_sd / 4.0, 4))
+
+
+def count_tokens(ask: Ask) -> int:
+    """The sandbox's tokens of a request: one per four characters and a few per message."""
+    tools = sum(len(json.dumps(dict(tool.schema))) + len(tool.name) for tool in ask.tools)
+    chars = len(ask.prompt) + tools
+    return math.ceil(chars / CHARS_PER_TOKEN) + _OVERHEAD_TOKENS * max(len(ask.turns), 1)
 
 
 def _perceived(judge: JudgeSpec, reply: Judged, matter: Matter) -> float:
