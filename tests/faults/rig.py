@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import signal
+import subprocess
 import time
 import urllib.request
 from collections import Counter
@@ -21,12 +22,14 @@ import psycopg
 import yaml
 from psycopg.rows import dict_row
 
+from app.clocks import write_clock
 from app.sandbox.logs import seed_logs
 from app.sandbox.runner import running_process
 from app.sandbox.world import ModelSpec, World
 from app.sandbox.worlds import LARGE, MINI, PRICES, PRIME, SWIFT, named_world
 from tests.faults.processes import Forked
-from tests.processes import environment
+from tests.fixtures.postgres import free_port
+from tests.processes import command, environment
 
 CONCURRENCY = 8
 NAMES = {PRIME: "prime", SWIFT: "swift", MINI: "mini", LARGE: "large"}
@@ -50,7 +53,7 @@ class Rig:
 
     def start(self, *arguments: str) -> Forked:
         """Start a command; its output goes to files in the folder."""
-        plan = self.folder / "plan.yaml"
+        plan = self.folder / f"plan-{len(self.processes)}.yaml"
         plan.write_text(yaml.safe_dump(self.plan), encoding="utf-8")
         process = Forked(
             (*arguments, "--config", str(plan)),
@@ -68,7 +71,23 @@ class Rig:
         return self.run("--resume", self.run_id())
 
     def serve(self) -> Forked:
+        """Start the service at an address of its own."""
+        self.plan["server"] = {"bind": f"127.0.0.1:{free_port()}"}
         return self.start("serve")
+
+    def serve_as_pid_1(self) -> subprocess.Popen[bytes]:
+        """Start the service as the first process of a namespace of its own, as in a container."""
+        self.plan["server"] = {"bind": f"127.0.0.1:{free_port()}"}
+        plan = self.folder / "plan-of-pid-1.yaml"
+        plan.write_text(yaml.safe_dump(self.plan), encoding="utf-8")
+        with (self.folder / "err-of-pid-1").open("wb") as errors:
+            return subprocess.Popen(
+                ["unshare", "--pid", "--fork", *command("serve", "--config", str(plan))],
+                cwd=self.folder,
+                env=self._environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
 
     def errors_of(self, process: Forked) -> str:
         number = self.processes.index(process)
@@ -278,10 +297,11 @@ def rig(
     ttft_ms: float = 60.0,
     world: World | None = None,
     logs_end_at: datetime | None = None,
+    weeks: int = 1,
 ) -> Iterator[Rig]:
     """Seed the log table, start the sandbox, and end every process afterwards."""
     logs_end_at = logs_end_at or datetime.fromtimestamp(time.time(), UTC)
-    seed_logs(dsn, weeks=1, rows_per_week=_ROWS, ends_at=logs_end_at, seed=11)
+    seed_logs(dsn, weeks=weeks, rows_per_week=_ROWS, ends_at=logs_end_at, seed=11)
     world = world or slower(named_world("calm"), ttft_ms=ttft_ms)
     (folder / "world.json").write_text(json.dumps(world.to_json()), encoding="utf-8")
     with running_process(
@@ -310,6 +330,19 @@ def end(process: Forked) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.signal(signal.SIGCONT)
         process.kill()
+
+
+def weekly(made: Rig, at: datetime) -> None:
+    """Give the rig a weekly schedule and a clock of its own that says `at`."""
+    made.clock_file = made.folder / "clock"
+    write_clock(made.clock_file, at)
+    made.plan["schedule"] = {"cron": "0 6 * * sun", "timezone": "UTC", "catch_up": "24h"}
+
+
+def note(fault: str, **figures: object) -> None:
+    """Print a line of the table in docs/operations.md (pytest -rP shows it)."""
+    words = ", ".join(f"{name} {value}" for name, value in figures.items())
+    print(f"fault {fault}: {words}")
 
 
 def moments(seed: int, *, count: int, first: int, last: int) -> list[int]:
