@@ -88,6 +88,11 @@ class Moments:
         return max(c[QUALITY_C] + p[QUALITY_P] - 2 * c[QUALITY_P], 0.0)
 
     @property
+    def independent_pairs(self) -> float:
+        """Return the independent observations: neither repeats nor later turns count twice."""
+        return min(self.n_eff, float(self.clusters))
+
+    @property
     def independent_n(self) -> float:
         """Return the pairs' worth in independent ones, from one a conversation up to `n_eff`.
 
@@ -203,7 +208,7 @@ class Evidence:
     @property
     def independent_pairs(self) -> float:
         """Return the independent observations: neither repeats nor later turns count twice."""
-        return min(self.n_eff, float(self.clusters))
+        return self.plain.independent_pairs
 
     @property
     def unmeasured_because(self) -> str | None:
@@ -389,9 +394,9 @@ def pool(evidences: Sequence[Evidence]) -> Evidence:
     if len(evidences) == 1:
         return evidences[0]
     plain = pool_moments([week.plain for week in evidences])
-    calls = [week.n for week in evidences]
+    calls = sum(week.n for week in evidences)
     return Evidence(
-        n=sum(calls),
+        n=calls,
         n_eff=plain.n_eff,
         clusters=plain.clusters,
         mean=plain.mean,
@@ -404,9 +409,9 @@ def pool(evidences: Sequence[Evidence]) -> Evidence:
         worst=pool_moments([week.worst for week in evidences]),
         latency_c=tuple(s for week in evidences for s in week.latency_c),
         latency_p=tuple(s for week in evidences for s in week.latency_p),
-        outage_c=float(np.average([week.outage_c for week in evidences], weights=calls)),
-        outage_p=float(np.average([week.outage_p for week in evidences], weights=calls)),
-        unscored=float(np.average([week.unscored for week in evidences], weights=calls)),
+        outage_c=sum(week.outage_c * week.n for week in evidences) / calls,
+        outage_p=sum(week.outage_p * week.n for week in evidences) / calls,
+        unscored=sum(week.unscored * week.n for week in evidences) / calls,
         wins=sum(week.wins for week in evidences),
         ties=sum(week.ties for week in evidences),
         losses=sum(week.losses for week in evidences),
@@ -415,19 +420,47 @@ def pool(evidences: Sequence[Evidence]) -> Evidence:
 
 def pool_moments(weeks: Sequence[Moments]) -> Moments:
     """Pool moments of independent weeks in proportion to their effective pairs."""
-    n_eff = np.array([week.n_eff for week in weeks])
-    f = n_eff / n_eff.sum()
-    mean = np.einsum("t,ti->i", f, np.array([week.mean for week in weeks]))
-    cov = np.einsum("t,tij->ij", f**2, np.array([week.cov for week in weeks]))
-    return Moments(
-        mean=_vector(mean),
-        cov=_matrix(cov),
-        n_eff=float(n_eff.sum()),
-        clusters=sum(week.clusters for week in weeks),
-        df=float(sum(week.df for week in weeks)),
-        loose_variance=float(f**2 @ np.array([week.loose_variance for week in weeks])),
-        cost_thirds=_vector(f**3 @ np.array([week.cost_thirds for week in weeks])),
-    )
+    return MomentStack.of(weeks).last(len(weeks))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MomentStack:
+    """Moments of several weeks side by side, to pool one window after another quickly."""
+
+    mean: FloatArray
+    cov: FloatArray
+    n_eff: FloatArray
+    clusters: IntArray
+    df: FloatArray
+    loose_variance: FloatArray
+    cost_thirds: FloatArray
+
+    @classmethod
+    def of(cls, weeks: Sequence[Moments]) -> Self:
+        """Return the weeks' moments stacked, oldest first."""
+        return cls(
+            mean=np.array([week.mean for week in weeks]),
+            cov=np.array([week.cov for week in weeks]),
+            n_eff=np.array([week.n_eff for week in weeks]),
+            clusters=np.array([week.clusters for week in weeks], dtype=np.intp),
+            df=np.array([week.df for week in weeks]),
+            loose_variance=np.array([week.loose_variance for week in weeks]),
+            cost_thirds=np.array([week.cost_thirds for week in weeks]),
+        )
+
+    def last(self, size: int) -> Moments:
+        """Return the last `size` weeks pooled."""
+        n_eff = self.n_eff[-size:]
+        f = n_eff / n_eff.sum()
+        return Moments(
+            mean=_vector(np.einsum("t,ti->i", f, self.mean[-size:])),
+            cov=_matrix(np.einsum("t,tij->ij", f**2, self.cov[-size:])),
+            n_eff=float(n_eff.sum()),
+            clusters=int(self.clusters[-size:].sum()),
+            df=float(self.df[-size:].sum()),
+            loose_variance=float(f**2 @ self.loose_variance[-size:]),
+            cost_thirds=_vector(f**3 @ self.cost_thirds[-size:]),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -555,4 +588,4 @@ def _vector(values: ArrayLike) -> Vector:
 
 def _matrix(values: ArrayLike) -> Matrix:
     rows = np.asarray(values, dtype=np.float64)
-    return cast(Matrix, tuple(_vector(row) for row in rows))
+    return cast(Matrix, tuple(map(tuple, rows.tolist())))

@@ -24,6 +24,7 @@ from app.stats.evidence import (
     QUALITY_P,
     Evidence,
     Moments,
+    MomentStack,
     Vector,
     pool,
 )
@@ -318,14 +319,14 @@ def scan(
     reason = weeks[-1].unmeasured_because
     held = [week for week in weeks if week.unmeasured_because is None][-max(WINDOWS) :]
     lens = _Lens(policy=policy, rectifier=rectifier)
-    pools = {w: pool(held[-w:]) for w in WINDOWS if w <= len(held)}
-    longest = pools[max(pools)] if pools else None
+    sizes = [w for w in WINDOWS if w <= len(held)]
+    longest = pool(held[-sizes[-1] :]) if sizes else None
     corrected = lens.correct(longest.plain) if longest else None
     return ScanResult(
         weeks_held=sum(week.unmeasured_because is None for week in weeks),
         unmeasured_because=reason,
         critical_value=critical_value(candidates, policy.false_alerts_per_year),
-        windows=lens.tests(pools),
+        windows=lens.tests(held, sizes),
         points=None if reason else lens.points(weeks[-1]),
         success_z=_success(longest, policy) if longest else None,
         week_success_z=None if reason else _success(weeks[-1], policy),
@@ -379,7 +380,7 @@ def is_benched(short_z: float | None) -> bool:
 
 def block_z(evidence: Evidence, policy: TestPolicy, *, rectifier: Rectifier | None = None) -> float:
     """Return min(z_D, z_R) of the blocks replayed so far this week."""
-    return _Lens(policy=policy, rectifier=rectifier).tests({1: evidence})[0].plain_z
+    return _Lens(policy=policy, rectifier=rectifier).tests([evidence], [1])[0].plain_z
 
 
 def leads_head_to_head(pairs: Evidence, policy: TestPolicy) -> bool:
@@ -412,11 +413,15 @@ class _Lens:
         c, p, quality, primary = moments.mean
         return replace(moments, mean=(c, p, quality - self.policy.bias_allowance, primary))
 
-    def tests(self, pools: dict[int, Evidence]) -> tuple[WindowTest, ...]:
-        if not pools:
+    def tests(self, held: Sequence[Evidence], sizes: Sequence[int]) -> tuple[WindowTest, ...]:
+        if not sizes:
             return ()
-        plain = [self.correct(evidence.plain) for evidence in pools.values()]
-        worst = [self.correct(evidence.worst) for evidence in pools.values()]
+        stack = MomentStack.of([week.plain for week in held])
+        plain = [self.correct(stack.last(size)) for size in sizes]
+        worst = plain
+        if any(week.unscored for week in held):
+            stack = MomentStack.of([week.worst for week in held])
+            worst = [self.correct(stack.last(size)) for size in sizes]
         half = len(plain)
         mean, cov, n, df, thirds = stacked(plain + worst)
         z_quality = quality_z(mean, cov, n, df, margin=self.policy.quality_margin)
@@ -426,10 +431,10 @@ class _Lens:
         z_value = value_z(mean, cov, n, df, bar=self.policy.bar, skewness=skewness)
         return tuple(
             WindowTest(
-                weeks=weeks,
-                n=evidence.n,
-                independent_pairs=evidence.independent_pairs,
-                is_enough=evidence.independent_pairs >= self.policy.min_pairs,
+                weeks=size,
+                n=sum(week.n for week in held[-size:]),
+                independent_pairs=moments.independent_pairs,
+                is_enough=moments.independent_pairs >= self.policy.min_pairs,
                 difference=_difference(moments.mean),
                 value_ratio=_ratio(moments.mean),
                 quality_z=float(z_quality[i]),
@@ -439,7 +444,7 @@ class _Lens:
                 cost_skewness=float(skewness[i]),
                 refusal=value_refusal(moments.mean),
             )
-            for i, ((weeks, evidence), moments) in enumerate(zip(pools.items(), plain, strict=True))
+            for i, (size, moments) in enumerate(zip(sizes, plain, strict=True))
         )
 
     def points(self, week: Evidence) -> Points:

@@ -6,7 +6,7 @@ equals `app.stats.scan` and `next_state`, run year by year on the same rows.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,12 +170,22 @@ def _moments(table: Floats, mask: Floats, turns: int) -> tuple[Floats, ...]:
     return mean, cov, count, clusters - 1, loose, thirds
 
 
+@dataclass(frozen=True, kw_only=True)
+class Corrections:
+    """Rectifiers of (years, candidates), as `app.stats.rectifier` makes them one at a time."""
+
+    shift: Floats
+    cov: Floats
+    df: float
+
+
 def look(
     weeks: Weeks,
     policy: TestPolicy,
     *,
     price: Floats | None = None,
     start: NDArray[np.intp] | None = None,
+    corrections: Corrections | None = None,
 ) -> Looks:
     """Test every window of every week.
 
@@ -184,11 +194,14 @@ def look(
         policy: Margins and budget.
         price: Price factor of the candidates in each week; pooled weeks are re-priced at it.
         start: Week (from 0) in which each (year, candidate)'s history begins.
+        corrections: Rectifiers, applied once after pooling.
     """
     span = weeks.mean.shape[1]
     factor = np.ones(span) if price is None else price
     kinds = [""] if weeks.worst_mean is weeks.mean else ["", "worst_"]
     pools = {(kind, size): _pool(weeks, size, factor, kind) for kind in kinds for size in WINDOWS}
+    if corrections is not None:
+        pools = {key: _corrected(pool, corrections) for key, pool in pools.items()}
     held = np.arange(span)[None, :, None] + np.ones_like(weeks.n_eff, dtype=np.intp)
     if start is not None:
         held = held - start[:, None, :]
@@ -200,7 +213,9 @@ def look(
         enough = usable & (pools["", size].pairs >= policy.min_pairs)
         plain_z.append(np.where(usable, both[0], -np.inf))
         z.append(np.where(enough, np.min(both, axis=0), -np.inf))
-    points = _passes(weeks.mean, factor, policy) & _passes(weeks.worst_mean, factor, policy)
+    shift = np.zeros(2) if corrections is None else corrections.shift[:, None]
+    points = _passes(weeks.mean, shift, factor, policy)
+    points &= _passes(weeks.worst_mean, shift, factor, policy)
     return Looks(
         z=np.array(z),
         plain_z=np.array(plain_z),
@@ -223,11 +238,18 @@ class _Pool:
     pairs: Floats
 
 
-def decide(world: World, weeks: Weeks, policy: TestPolicy, *, states: bool = False) -> Outcome:
+def decide(
+    world: World,
+    weeks: Weeks,
+    policy: TestPolicy,
+    *,
+    states: bool = False,
+    corrections: Corrections | None = None,
+) -> Outcome:
     """Return when each candidate alerts first, and (with `states`) when that resolves."""
     span = weeks.mean.shape[1]
     price = np.array([world.price_factor(week) for week in range(span)])
-    looks = look(weeks, policy, price=price)
+    looks = look(weeks, policy, price=price, corrections=corrections)
     bar = critical_value(weeks.mean.shape[2], policy.false_alerts_per_year)
     success = looks.success_z >= SUCCESS_Z
     hit = (looks.z.max(axis=0) >= bar) & looks.points_pass & success
@@ -312,10 +334,19 @@ def _sliding(values: Floats, size: int) -> Floats:
     return sums
 
 
-def _passes(mean: Floats, factor: Floats, policy: TestPolicy) -> NDArray[np.bool_]:
+def _corrected(pool: _Pool, by: Corrections) -> _Pool:
+    """Return the window with judged qualities corrected and both uncertainties counted."""
+    mean, cov = pool.mean.copy(), pool.cov.copy()
+    mean[..., 2:] += by.shift[:, None]
+    cov[..., 2:, 2:] += by.cov[:, None]
+    return replace(pool, mean=mean, cov=cov, df=np.minimum(pool.df, by.df))
+
+
+def _passes(mean: Floats, shift: Floats, factor: Floats, policy: TestPolicy) -> NDArray[np.bool_]:
     priced = mean.copy()
     priced[..., 0] *= factor[None, :, None]
-    difference = mean[..., 2] - mean[..., 3]
+    priced[..., 2:] += shift
+    difference = priced[..., 2] - priced[..., 3]
     return np.asarray((difference > -policy.quality_margin) & (value_ratio(priced) < policy.bar))
 
 
