@@ -55,7 +55,7 @@ class WebhookNotifier:
             return Delivery(is_delivered=True, reference=thread or alert.key)
         return Delivery(
             is_delivered=False,
-            is_permanent=response.status_code in _PERMANENT,
+            is_permanent=response.is_redirect or response.status_code in _PERMANENT,
             error=f"the webhook answered {response.status_code}",
             retry_after_s=retry_after_s(response.headers),
         )
