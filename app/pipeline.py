@@ -50,7 +50,8 @@ from app.ports import (
     RunStore,
     StoredEvidence,
 )
-from app.replay.cases import Pace, ReplayOrder, replay_case
+from app.replay.cases import ReplayOrder, replay_case
+from app.replay.load import Load
 from app.replay.shards import cut_shards, shards_at_once, work_in_process
 from app.sampling.anchors import choose_anchors, is_new_month
 from app.sampling.draw import DrawRequest, draw_sample
@@ -101,7 +102,7 @@ class RunTools:
     logs: LogSource
     caller: Caller
     panel: EvaluationPanel
-    pace: Pace
+    load: Load
     prices: Mapping[str, Price]
     evaluation: JsonObject
     clock: Clock
@@ -230,7 +231,7 @@ async def ensure_sample(run: Run, tools: RunTools) -> Sample:
         ),
     )
     await tools.runs.save_sample(run, sample, tools.frozen)
-    return sample
+    return await tools.runs.sample(run.run_id) or sample
 
 
 async def _anchors(run: Run, tools: RunTools) -> Sequence[Case]:
@@ -365,7 +366,7 @@ async def _work_case(
     """Replay one Case on every model, evaluate the replies, store the scores."""
     rng = random.Random(f"{ref.run_id}/{case.ordinal}")  # noqa: S311 - order, not secrecy
     replies = await replay_case(
-        case, order, shard=ref, calls=tools.caller, rng=rng, pace=tools.pace
+        case, order, shard=ref, calls=tools.caller, rng=rng, load=tools.load
     )
     if case.anchor_of is not None:
         replies += await _stored_reply(case.anchor_of, case.case_id, tools)
@@ -395,10 +396,11 @@ async def _work_all(run: Run, shards: Sequence[Shard], tools: RunTools) -> None:
         done += len(shard.case_ids)
         tools.on_progress(Progress(cases_done=done, cases_total=total))
 
+    is_open = tools.plan.replay.rate_per_s is not None  # then no call may wait for a shard
     await work_in_process(
         shards,
         work,
-        at_once=shards_at_once(shards, slots),
+        at_once=len(shards) if is_open else shards_at_once(shards, slots),
         pause=tools.caller.pause,
         clock=tools.clock,
     )

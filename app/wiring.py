@@ -48,7 +48,7 @@ from app.ports import (
     Provider,
     RunStore,
 )
-from app.replay.cases import ClosedLoad
+from app.replay.load import ClosedLoad, Load, PoissonLoad
 from app.sampling.redaction import Redactor
 from app.settings import Settings
 from app.workers.owners import is_gone, owner_name
@@ -126,12 +126,26 @@ def log_source(plan: Plan, dsn: str) -> LogSource:
             from app.logsources.phoenix import PhoenixLogs
 
             return PhoenixLogs(plan.logs, dsn=dsn)
+        case "langfuse" | "helicone" | "openai":
+            return _exported_logs(plan)
         case "otel":
             from app.logsources.otel import OtelLogs
 
             return OtelLogs(plan.logs, dsn=dsn)
         case unknown:
             raise ConfigError(f"logs.preset: {unknown} is not supported")
+
+
+def _exported_logs(plan: Plan) -> LogSource:
+    """The log of a product: an export of it where the plan names a file, else its API."""
+    from app.logsources.api_logs import ApiLogs
+    from app.logsources.exported_records import READINGS
+    from app.logsources.file import FileLogs
+    from app.logsources.log_apis import open_api
+
+    if plan.logs.path is not None:
+        return FileLogs(plan.logs, reading=READINGS[plan.logs.preset])
+    return ApiLogs(plan.logs, open_api(plan.logs.preset, plan.logs.options))
 
 
 async def find_log_tables(dsn: str) -> tuple[FoundLog, ...]:
@@ -324,15 +338,6 @@ async def open_pages(dsn: str, clock: Clock) -> AsyncIterator["PostgresPages"]:
         await database.close()
 
 
-async def reported_costs(
-    dsn: str, plan_name: str, *, since: datetime, run_id: str | None = None
-) -> Sequence[CostCheck]:
-    """What calls cost by our prices, beside what the gateway says they cost, per model."""
-    from app.storage import reported_costs as stored
-
-    return await stored.reported_costs(dsn, plan_name, since=since, run_id=run_id)
-
-
 def _caps(plan: Plan) -> "Caps":
     from app.storage.journal import Caps
 
@@ -401,7 +406,9 @@ async def run_tools(
             journal=storage.journal,
             clock=clock,
             rng=rng,
-            policy=CallerPolicy(primary=plan.primary.endpoint),
+            policy=CallerPolicy(
+                primary=plan.primary.endpoint, counts_from_arrival=not plan.replay.report_both
+            ),
             stop=options.stop,
         )
         panel = EvaluationPanel(plan, calls=caller, prices=prices, seed=seed)
@@ -416,7 +423,7 @@ async def run_tools(
             logs=source,
             caller=caller,
             panel=panel,
-            pace=ClosedLoad(),
+            load=_load_of(plan, clock, rng),
             prices=prices,
             evaluation=evaluation_identity(plan),
             clock=clock,
@@ -427,6 +434,11 @@ async def run_tools(
             on_progress=options.on_progress,
             is_told=options.is_told,
         )
+
+
+def _load_of(plan: Plan, clock: Clock, rng: random.Random) -> Load:
+    rate_per_s = plan.replay.rate_per_s
+    return ClosedLoad() if rate_per_s is None else PoissonLoad(rate_per_s, clock=clock, rng=rng)
 
 
 def frozen_set_up(

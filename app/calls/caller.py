@@ -4,7 +4,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -48,6 +48,7 @@ class CallRequest:
 
     Attributes:
         call_key: What the call is for within its Case; equal keys are never paid twice.
+        due_at: Under open load, the monotonic second at which the call was due.
         answer_tool, answer_schema: How a judge must answer.
     """
 
@@ -60,6 +61,7 @@ class CallRequest:
     prompt: Prompt
     max_tokens: int
     price: Price
+    due_at: float | None = None
     answer_tool: JsonObject | None = None
     answer_schema: JsonObject | None = None
     stream: bool = True
@@ -95,11 +97,15 @@ class CallerPolicy:
 
     Attributes:
         primary: The primary's endpoint: when it refuses its credentials, the Run stops.
+        counts_from_arrival: Under open load, whether TTFT and latency count from the instant a
+            call was due (what it waited for a slot included) or from its sending; the latency
+            that a caller would have felt counts from then in any case.
     """
 
     primary: Endpoint
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    counts_from_arrival: bool = True
 
 
 class Caller:
@@ -225,14 +231,25 @@ class Caller:
             if breaker.refused is not None or (breaker.is_open and not is_probe):
                 return None
             opening = await self._open(request, progress, slots)
+            late_s = self._lateness(request, progress)
             result = await self._provider_for(request.model.endpoint).send(_sent(request))
             self._observe(request, result, slots)
         finally:
             slots.release()
+        result = _later(result, late_s)
         step = self._judge(result, progress)
+        if request.due_at is not None:
+            progress.felt_s = self._clock.monotonic() - request.due_at
         await self._settle(request, opening, result, progress, step)
         self._raise_if_fatal()
         return result, step
+
+    def _lateness(self, request: CallRequest, progress: _Progress) -> float:
+        """Seconds between a call's arrival and its sending, where they count as latency."""
+        is_first = progress.attempts == 1
+        if request.due_at is None or not is_first or not self._policy.counts_from_arrival:
+            return 0.0
+        return max(0.0, self._clock.monotonic() - request.due_at)
 
     async def _open(
         self, request: CallRequest, progress: _Progress, slots: Slots
@@ -408,6 +425,17 @@ def _cost(result: Completion | Failure, price: Price) -> Decimal | None:
     if result.is_cost_unknown:
         return None
     return price.cost(result.usage) if result.usage is not None else Decimal(0)
+
+
+def _later(result: Completion | Failure, late_s: float) -> Completion | Failure:
+    """The result as seen by somebody who waited so long before it was sent."""
+    if not late_s:
+        return result
+    latency_s = None if result.latency_s is None else result.latency_s + late_s
+    if isinstance(result, Failure):
+        return replace(result, latency_s=latency_s)
+    ttft_s = None if result.ttft_s is None else result.ttft_s + late_s
+    return replace(result, latency_s=result.latency_s + late_s, ttft_s=ttft_s)
 
 
 def _sent(request: CallRequest) -> ModelRequest:

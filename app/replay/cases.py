@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from app.calls.caller import CallRequest
@@ -11,6 +11,7 @@ from app.domain.attempts import Purpose, Reply, ShardRef
 from app.domain.cases import Case, Prompt
 from app.domain.models import ModelSpec
 from app.domain.prices import Price
+from app.replay.load import Load
 
 DEFAULT_MAX_TOKENS = 4096
 
@@ -20,20 +21,6 @@ class Calls(Protocol):
 
     async def call(self, request: CallRequest) -> Reply:
         """Make one paid call."""
-
-
-class Pace(Protocol):
-    """When calls may start."""
-
-    async def wait(self) -> None:
-        """Return when the next call is due."""
-
-
-class ClosedLoad:
-    """Calls start as soon as a slot is free."""
-
-    async def wait(self) -> None:
-        """Return at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +33,7 @@ class ReplayOrder:
 
 
 async def replay_case(
-    case: Case, order: ReplayOrder, *, shard: ShardRef, calls: Calls, rng: random.Random, pace: Pace
+    case: Case, order: ReplayOrder, *, shard: ShardRef, calls: Calls, rng: random.Random, load: Load
 ) -> list[Reply]:
     """Call every model on one Case and wait for all of them.
 
@@ -60,7 +47,7 @@ async def replay_case(
     rng.shuffle(models)
     requests = [replay_request(case, model, order, shard) for model in models]
     ended = await asyncio.gather(
-        *(_paced(request, calls, pace) for request in requests), return_exceptions=True
+        *(_arriving(request, calls, load) for request in requests), return_exceptions=True
     )
     replies: dict[str, Reply] = {}
     for reply in ended:
@@ -94,9 +81,9 @@ def replay_request(
     )
 
 
-async def _paced(request: CallRequest, calls: Calls, pace: Pace) -> Reply:
-    await pace.wait()
-    return await calls.call(request)
+async def _arriving(request: CallRequest, calls: Calls, load: Load) -> Reply:
+    due_at = await load.arrival(request.model.name)
+    return await calls.call(request if due_at is None else replace(request, due_at=due_at))
 
 
 def _positive(max_tokens: object) -> int:

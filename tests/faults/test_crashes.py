@@ -75,8 +75,7 @@ def test_a_run_that_is_restarted_three_times_in_vain_fails_with_one_message(
         made.change_world(lambda world: replace(world, faults=hang))
         process = made.run()
         for _ in range(4):
-            before = made.received()
-            made.until(lambda seen=before: made.received() > seen, what="a call")
+            made.until_received(made.received() + 1, process)
             process.kill()
             process = made.resume()
         assert made.finish(process) == 1
