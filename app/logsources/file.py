@@ -3,30 +3,41 @@
 import asyncio
 import csv
 import gzip
-import hashlib
 import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from app.domain.cases import SkipReason, Window
 from app.domain.errors import LogSourceError
 from app.domain.plans import LogSettings
-from app.logsources.layout import FIELDS, nearest_of
+from app.logsources.exported_records import Reading, Record
+from app.logsources.exported_rows import KNOWN, log_row
+from app.logsources.layout import nearest_of
+from app.logsources.orders import place_of, stratum_of
 from app.ports import Frame, LogRow
 
 _MOST_FIELD_CHARACTERS = 2**30
-_KNOWN = (*FIELDS, "id", "created_at")
+
+
+def as_it_is(record: Record) -> Record | None:
+    """The reading of a file whose names are ours or named in the plan."""
+    return record
 
 
 class FileLogs:
-    """A file of prompts; all of it is the window when its rows carry no time."""
+    """A file of prompts; all of it is the window when its rows carry no time.
 
-    def __init__(self, settings: LogSettings) -> None:
+    Args:
+        settings: Where it is.
+        reading: Puts the records of a product's export under our names.
+    """
+
+    def __init__(self, settings: LogSettings, *, reading: Reading = as_it_is) -> None:
         self._settings = settings
+        self._reading = reading
         self._rows: tuple[LogRow, ...] | None = None
         self._names: frozenset[str] = frozenset()
 
@@ -50,7 +61,7 @@ class FileLogs:
 
     async def frame(self, window: Window, *, by: Sequence[str]) -> Frame:
         """Count the rows of the window, by stratum when segments are named."""
-        counts = Counter(_stratum(row, by) for row in await self._within(window))
+        counts = Counter(stratum_of(row.segments, by) for row in await self._within(window))
         return Frame(rows=dict(counts) or {"": 0})
 
     async def draw(
@@ -64,8 +75,10 @@ class FileLogs:
     ) -> Sequence[LogRow]:
         """Take the next `quota[stratum]` rows of each stratum in the seeded order."""
         strata: dict[str, list[LogRow]] = {stratum: [] for stratum in quota}
-        for row in sorted(await self._within(window), key=lambda row: _place(row, seed)):
-            stratum = _stratum(row, by)
+        for row in sorted(
+            await self._within(window), key=lambda row: place_of(row.source_id, seed)
+        ):
+            stratum = stratum_of(row.segments, by)
             if stratum in strata:
                 strata[stratum].append(replace(row, stratum=stratum))
         return [
@@ -91,12 +104,12 @@ class FileLogs:
 
     async def _all(self) -> tuple[LogRow, ...]:
         if self._rows is None:
-            rows, self._names = await asyncio.to_thread(_read, self._settings)
+            rows, self._names = await asyncio.to_thread(_read, self._settings, self._reading)
             self._rows = rows
         return self._rows
 
 
-def _read(settings: LogSettings) -> tuple[tuple[LogRow, ...], frozenset[str]]:
+def _read(settings: LogSettings, reading: Reading) -> tuple[tuple[LogRow, ...], frozenset[str]]:
     """The rows of the file and the names of its columns."""
     if not settings.path:
         raise LogSourceError("logs.path must name the file of prompts")
@@ -108,13 +121,34 @@ def _read(settings: LogSettings) -> tuple[tuple[LogRow, ...], frozenset[str]]:
     except (OSError, EOFError) as error:
         raise LogSourceError(f"{path} cannot be read: {error}") from error
     is_csv = path.name.removesuffix(".gz").endswith((".csv", ".tsv"))
-    records = list(_csv_records(data, path) if is_csv else _json_records(data))
+    found = _csv_records(data, path) if is_csv else _json_records(data)
+    records = list(_readings(found, reading))
     if not records:
         raise LogSourceError(f"{path} holds no rows")
     names = frozenset(name for record in records if record is not None for name in record)
     _check_names(settings, names, path)
-    rows = (_log_row(record, place, settings) for place, record in enumerate(records, start=1))
+    rows = (_row(record, place, settings) for place, record in enumerate(records, start=1))
     return tuple(rows), names
+
+
+def _readings(records: Iterator[Record | None], reading: Reading) -> Iterator[Record | None]:
+    """The records as they are read; those that are no prompts at all are left out."""
+    for record in records:
+        read = None if record is None else reading(record)
+        if record is None or read is not None:
+            yield read
+
+
+def _row(record: Record | None, place: int, settings: LogSettings) -> LogRow:
+    if record is not None:
+        return log_row(record, place=place, settings=settings)
+    return LogRow(
+        source_id=f"row-{place}",
+        created_at=None,
+        segments={},
+        fields={},
+        skip=SkipReason.UNREADABLE.value,
+    )
 
 
 def _json_records(data: bytes) -> Iterator[Mapping[str, object] | None]:
@@ -157,59 +191,13 @@ def _csv_records(data: bytes, path: Path) -> Iterator[Mapping[str, object]]:
 
 def _check_names(settings: LogSettings, names: frozenset[str], path: Path) -> None:
     for ours, theirs in settings.columns.items():
-        if ours not in _KNOWN:
-            raise LogSourceError(f"logs.columns.{ours} is unknown{nearest_of(ours, _KNOWN)}")
-        if theirs not in names:
+        if ours not in KNOWN:
+            raise LogSourceError(f"logs.columns.{ours} is unknown{nearest_of(ours, KNOWN)}")
+        if theirs not in names and theirs.partition(".")[0] not in names:
             raise LogSourceError(f"{path} has no column {theirs!r}{nearest_of(theirs, names)}")
     for segment, column in settings.segments.items():
-        if column not in names:
+        if column not in names and column.partition(".")[0] not in names:
             raise LogSourceError(
                 f"{path} has no column {column!r} (logs.segments.{segment})"
                 f"{nearest_of(column, names)}"
             )
-
-
-def _log_row(record: Mapping[str, object] | None, place: int, settings: LogSettings) -> LogRow:
-    unread = SkipReason.UNREADABLE.value
-    if record is None:
-        return LogRow(
-            source_id=f"row-{place}", created_at=None, segments={}, fields={}, skip=unread
-        )
-    named = {ours: record.get(settings.columns.get(ours, ours)) for ours in _KNOWN}
-    columns = dict(settings.segments) or {"segment": "segment"}
-    segments = {
-        name: str(value)
-        for name, column in columns.items()
-        if (value := record.get(column)) is not None
-    }
-    at, is_broken = _instant(named.pop("created_at"))
-    row_id = named.pop("id")
-    return LogRow(
-        source_id=f"row-{place}" if row_id is None else str(row_id),
-        created_at=at,
-        segments=segments,
-        fields={name: value for name, value in named.items() if value is not None},
-        skip=unread if is_broken else None,
-    )
-
-
-def _instant(value: object) -> tuple[datetime | None, bool]:
-    """The time a row was logged, and whether what stands there is no time."""
-    if value is None:
-        return None, False
-    try:
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC), False
-        at = datetime.fromisoformat(str(value))
-    except (ValueError, OverflowError, OSError):
-        return None, True
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)), False
-
-
-def _stratum(row: LogRow, by: Sequence[str]) -> str:
-    return " / ".join(row.segments.get(name, "") for name in by)
-
-
-def _place(row: LogRow, seed: int) -> bytes:
-    text = f"{seed}\x1f{row.source_id}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=16).digest()

@@ -13,14 +13,18 @@ import psycopg
 import pytest
 
 from app.domain.cases import Window
+from app.domain.models import Secret
 from app.domain.plans import LogSettings
+from app.logsources.api_logs import ApiLogs
 from app.logsources.file import FileLogs
 from app.logsources.litellm import LiteLLMLogs
+from app.logsources.log_apis import open_api
 from app.logsources.otel import OtelLogs
 from app.logsources.phoenix import PhoenixLogs
 from app.logsources.postgres import PostgresLogs
 from app.ports import LogRow, LogSource
 from app.sampling.prompts import Replayable, replayable_of
+from tests.fakes.log_apis import KEYS, LANGFUSE_KEYS, FakeApi, Kept
 from tests.fakes.log_sources import MemoryLogs
 from tests.fixtures.postgres import new_database
 
@@ -184,7 +188,31 @@ def otel(rows: Sequence[Logged], _folder: Path, dsn: str) -> Open:
     return lambda: OtelLogs(settings, dsn=dsn)
 
 
-NEED_NO_DATABASE: tuple[Build, ...] = (memory, jsonl, csv_file)
+def _api(product: str, route: str, *, has_v2: bool = True) -> Build:
+    def build(rows: Sequence[Logged], _folder: Path, _dsn: str) -> Open:
+        kept = [
+            Kept(row_id=row.row_id, at=row.at, prompt=row.prompt, route=row.route) for row in rows
+        ]
+        keys = LANGFUSE_KEYS if product == "langfuse" else KEYS
+        options = {name: Secret(value) for name, value in keys.items()}
+        settings = LogSettings(preset=product, segments={"route": route}, options=options)
+        return lambda: ApiLogs(
+            settings, open_api(product, options, FakeApi(product, kept, has_v2=has_v2))
+        )
+
+    build.__name__ = f"{product}_api" if has_v2 else f"{product}_api_v1"
+    return build
+
+
+NEED_NO_DATABASE: tuple[Build, ...] = (
+    memory,
+    jsonl,
+    csv_file,
+    _api("langfuse", "metadata.route"),
+    _api("langfuse", "metadata.route", has_v2=False),
+    _api("helicone", "properties.route"),
+    _api("openai", "metadata.route"),
+)
 ADAPTERS: tuple[Build, ...] = (
     *NEED_NO_DATABASE,
     table,
