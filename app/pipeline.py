@@ -123,7 +123,13 @@ async def execute(run: Run, tools: RunTools) -> JsonObject:
         RunInterrupted: If asked to stop; resume it later.
         StorageUnavailable: If the database stayed away; resume it later.
     """
-    run = await begin(run, tools)
+    try:
+        run = await begin(run, tools)
+    except RunStuck:
+        told = await tools.runs.document(run.run_id)
+        if told is None:
+            raise
+        return told
     holding = asyncio.create_task(_hold(run, tools))
     try:
         return await _to_the_end(run, tools)

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from app.domain.cases import Case
 from app.domain.errors import ShardDeferred, StorageUnavailable
@@ -11,7 +11,7 @@ from app.domain.runs import Shard
 from app.ports import Clock
 
 CASES_PER_SHARD = 5
-_STORAGE_PAUSE = timedelta(seconds=2)
+_STORAGE_PAUSE_S = 2.0
 
 
 def cut_shards(
@@ -72,34 +72,35 @@ async def work_in_process(
 
 
 class _Line:
-    """Shards in the order in which they are due."""
+    """Shards in the order in which they are due, by a clock that never jumps."""
 
     def __init__(
         self, shards: Sequence[Shard], clock: Clock, pause: Callable[[float], Awaitable[None]]
     ) -> None:
         self._clock = clock
         self._pause = pause
-        self._due: list[tuple[datetime, int, Shard]] = [
-            (clock.now(), number, shard) for number, shard in enumerate(shards)
+        self._due: list[tuple[float, int, Shard]] = [
+            (clock.monotonic(), number, shard) for number, shard in enumerate(shards)
         ]
         heapq.heapify(self._due)
         self.is_broken = False
 
     async def take(self) -> Shard | None:
         while self._due and not self.is_broken:
-            due, _, shard = heapq.heappop(self._due)
-            wait_s = (due - self._clock.now()).total_seconds()
+            due, number, shard = heapq.heappop(self._due)
+            wait_s = due - self._clock.monotonic()
             if wait_s <= 0:
                 return shard
-            self.put_back(shard, due)
+            heapq.heappush(self._due, (due, number, shard))
             await self._pause(min(wait_s, 1.0))
         return None
 
-    def put_back_soon(self, shard: Shard) -> None:
-        self.put_back(shard, self._clock.now() + _STORAGE_PAUSE)
-
-    def put_back(self, shard: Shard, due: datetime) -> None:
+    def put_back(self, shard: Shard, *, after_s: float) -> None:
+        due = self._clock.monotonic() + after_s
         heapq.heappush(self._due, (due, shard.shard_no, shard))
+
+    def put_back_until(self, shard: Shard, until: datetime) -> None:
+        self.put_back(shard, after_s=(until - self._clock.now()).total_seconds())
 
 
 async def _work_line(line: _Line, work: Callable[[Shard], Awaitable[None]]) -> None:
@@ -107,9 +108,9 @@ async def _work_line(line: _Line, work: Callable[[Shard], Awaitable[None]]) -> N
         try:
             await work(shard)
         except ShardDeferred as deferral:
-            line.put_back(shard, deferral.until)
+            line.put_back_until(shard, deferral.until)
         except StorageUnavailable:
-            line.put_back_soon(shard)
+            line.put_back(shard, after_s=_STORAGE_PAUSE_S)
         except BaseException:
             line.is_broken = True
             raise
