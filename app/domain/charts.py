@@ -28,6 +28,9 @@ LIGHT_COLOURS = (
 MOST_LOG_FREE_SPAN = 12.0
 """An axis of money or time turns logarithmic when its values span more than this factor."""
 
+MOST_TOLD_POINTS = 60
+"""A line with more points is drawn without a mark and words on each."""
+
 _PER = 1_000
 """Successes that a drawn cost stands for: single ones cost too little to read."""
 
@@ -192,6 +195,7 @@ def trend(
     readings: Sequence[Reading],
     *,
     unit: Callable[[float], str],
+    styles: Mapping[str, int],
     notches: Sequence[tuple[datetime, int]] = (),
     is_share: bool = False,
 ) -> Trend | None:
@@ -201,6 +205,7 @@ def trend(
         title: What is drawn, with its unit.
         readings: Every reading, in any order.
         unit: Writes a value in words.
+        styles: The mark of every model, the same in every chart of a page.
         notches: When something changed, with the number of its explanation.
         is_share: Whether the figure lies in 0..1.
     """
@@ -213,11 +218,11 @@ def trend(
     values = [one.value for one in ordered]
     bounds = [bound for one in ordered for bound in (one.low, one.high) if bound is not None]
     y = _quality_scale([*values, *bounds]) if is_share else _scale([*values, *bounds])
-    names = sorted({(not one.is_primary, one.name) for one in ordered})
-    lines = tuple(
-        _line([one for one in ordered if one.name == name], style, x, y, unit)
-        for style, (_, name) in enumerate(names)
-    )
+    names = sorted({one.name for one in ordered}, key=lambda name: styles[name])
+    by_name: dict[str, list[Reading]] = {name: [] for name in names}
+    for one in ordered:
+        by_name[one.name].append(one)
+    lines = tuple(_line(by_name[name], styles[name], x, y, unit) for name in names)
     return Trend(
         title=title,
         x=_time_axis(x, [one.at for one in ordered]),
@@ -407,9 +412,11 @@ def _outside(box: _Box) -> float:
 def _line(
     readings: Sequence[Reading], style: int, x: Scale, y: Scale, unit: Callable[[float], str]
 ) -> Line:
+    is_told = len(readings) <= MOST_TOLD_POINTS
     pieces: dict[int, list[Mark]] = {}
     for one in readings:
-        pieces.setdefault(one.piece, []).append(_trend_mark(one, style, x, y, unit))
+        text = _told(one, unit) if is_told else ""
+        pieces.setdefault(one.piece, []).append(_trend_mark(one, style, text, x, y))
     return Line(
         name=readings[0].name,
         is_primary=readings[0].is_primary,
@@ -418,9 +425,7 @@ def _line(
     )
 
 
-def _trend_mark(one: Reading, style: int, x: Scale, y: Scale, unit: Callable[[float], str]) -> Mark:
-    has_interval = one.low is not None and one.high is not None
-    interval = f" ({unit(one.low or 0)}–{unit(one.high or 0)})" if has_interval else ""
+def _trend_mark(one: Reading, style: int, text: str, x: Scale, y: Scale) -> Mark:
     return Mark(
         name=one.name,
         is_primary=one.is_primary,
@@ -431,8 +436,15 @@ def _trend_mark(one: Reading, style: int, x: Scale, y: Scale, unit: Callable[[fl
             low=None if one.low is None else y.place(one.low),
             high=None if one.high is None else y.place(one.high),
         ),
-        text=f"{one.name}, {one.at:%d %b %Y}: {unit(one.value)}{interval}",
+        text=text,
     )
+
+
+def _told(one: Reading, unit: Callable[[float], str]) -> str:
+    """A reading in words."""
+    has_interval = one.low is not None and one.high is not None
+    interval = f" ({unit(one.low or 0)}–{unit(one.high or 0)})" if has_interval else ""
+    return f"{one.name}, {one.at:%d %b %Y}: {unit(one.value)}{interval}"
 
 
 def _time_axis(scale: Scale, instants: Sequence[datetime]) -> Axis:

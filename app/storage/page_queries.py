@@ -3,18 +3,22 @@
 The text of prompts and replies is read here by `case` and `attempts` alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import text
 
+from app.domain.attempts import FailureClass
 from app.domain.results import CaseResult
+from app.domain.scores import Score, ScoreRecord, Unscored, quality_of, unscored_reason
 from app.storage.engine import Database
-from app.storage.result_store import PostgresResults
 
 Row = Mapping[str, Any]
+
+MOST_REMEMBERED = 4
+"""Final Runs whose results are kept: people filter and page through one Run at a time."""
 
 _READ_ONLY = text("SET TRANSACTION READ ONLY")
 
@@ -111,6 +115,36 @@ _CONFIGURATIONS = text("""
     WHERE run_id = ANY(CAST(:run_ids AS uuid[]))
 """)
 
+_RUN_CASES = text("""
+    SELECT case_id, source_id, weight, copies, stratum, conversation, segments, is_anchor,
+      is_later_turn, anchor_of::text AS anchor_of
+    FROM switchwise.cases WHERE run_id = CAST(:run_id AS uuid)
+""")
+
+#: One row per Case and model, as `PostgresResults.results` reads them, without any JSON.
+_REPLIES = text("""
+    SELECT k.case_id, m.model_name, count(a.attempt_id) AS attempts,
+      coalesce(sum(a.cost_usd), 0) AS spend_usd,
+      coalesce(bool_and(a.cost_usd IS NOT NULL), true) AS is_cost_known,
+      coalesce(bool_or(a.is_final), false) AS is_ended,
+      max(a.failure_class) FILTER (WHERE a.is_final) AS failure_class,
+      bool_or(s.is_done) AS is_shard_done
+    FROM switchwise.shards AS s
+    CROSS JOIN LATERAL unnest(s.case_ids) AS k(case_id)
+    CROSS JOIN LATERAL unnest(s.models) AS m(model_name)
+    LEFT JOIN switchwise.attempts AS a ON a.run_id = s.run_id AND a.case_id = k.case_id
+      AND a.model_name = m.model_name AND a.purpose = 'replay'
+    WHERE s.run_id = CAST(:run_id AS uuid)
+    GROUP BY k.case_id, m.model_name
+""")
+
+_RUN_SCORES = text("""
+    SELECT case_id, model_name, evaluator, evaluator_version, score, unscored_reason, is_gate,
+      weight, judge_model
+    FROM switchwise.scores
+    WHERE run_id = CAST(:run_id AS uuid)
+""")
+
 _EVALUATOR_SCORES = text("""
     SELECT case_id::text AS case_id, model_name, avg(score) AS score
     FROM switchwise.scores
@@ -176,12 +210,11 @@ class PostgresPages:
 
     Args:
         database: The results database.
-        now: The injected clock's `now`.
     """
 
-    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._results = PostgresResults(database, now)
+        self._remembered: dict[str, Sequence[CaseResult]] = {}
 
     async def plan_names(self) -> Sequence[str]:
         """Every plan that ever had a Run, in order of name."""
@@ -228,9 +261,27 @@ class PostgresPages:
         rows = await self._rows(_CONFIGURATIONS, run_ids=list(run_ids))
         return {row["run_id"]: row["frozen"] for row in rows}
 
-    async def case_results(self, run_id: str) -> Sequence[CaseResult]:
-        """What every model did on every Case of the Run."""
-        return await self._results.results(run_id)
+    async def case_results(self, run_id: str, *, is_final: bool) -> Sequence[CaseResult]:
+        """What every model did on every Case of the Run, which may be remembered once final."""
+        if run_id in self._remembered:
+            return self._remembered[run_id]
+        results = await self._case_results(run_id)
+        if is_final and results:
+            self._remembered[run_id] = results
+            while len(self._remembered) > MOST_REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
+        return results
+
+    async def _case_results(self, run_id: str) -> Sequence[CaseResult]:
+        cases = {row["case_id"]: row for row in await self._rows(_RUN_CASES, run_id=run_id)}
+        records: dict[tuple[Any, str], list[ScoreRecord]] = {}
+        for row in await self._rows(_RUN_SCORES, run_id=run_id):
+            records.setdefault((row["case_id"], row["model_name"]), []).append(_record(row))
+        return [
+            _result(reply, cases[reply["case_id"]], records.get(_key(reply), ()))
+            for reply in await self._rows(_REPLIES, run_id=run_id)
+            if reply["is_ended"] or reply["is_shard_done"]
+        ]
 
     async def evaluator_scores(self, run_id: str, evaluator: str) -> Sequence[Row]:
         """One Evaluator's score of every reply of the Run, judges averaged."""
@@ -264,3 +315,48 @@ class PostgresPages:
     async def _row(self, query: Any, **parameters: object) -> Row | None:
         rows = await self._rows(query, **parameters)
         return rows[0] if rows else None
+
+
+def _key(row: Row) -> tuple[Any, str]:
+    return row["case_id"], row["model_name"]
+
+
+def _record(row: Row) -> ScoreRecord:
+    score = row["score"]
+    return ScoreRecord(
+        case_id="",
+        model_name=row["model_name"],
+        evaluator=row["evaluator"],
+        evaluator_version=row["evaluator_version"],
+        result=Unscored(reason=row["unscored_reason"]) if score is None else Score(value=score),
+        is_gate=row["is_gate"],
+        weight=row["weight"],
+        judge_model=row["judge_model"],
+    )
+
+
+def _result(reply: Row, case: Row, records: Sequence[ScoreRecord]) -> CaseResult:
+    """What one model did on one Case, by the rule of the domain."""
+    failure = reply["failure_class"] if reply["is_ended"] else FailureClass.BREAKER_OPEN.value
+    quality, failure_class = quality_of(records, FailureClass(failure) if failure else None)
+    is_unscored = failure_class is None and quality is None
+    return CaseResult(
+        case_id=str(case["case_id"]),
+        source_id=case["source_id"],
+        model_name=reply["model_name"],
+        weight=case["weight"],
+        copies=case["copies"],
+        stratum=case["stratum"],
+        conversation=case["conversation"],
+        segments=case["segments"],
+        is_anchor=case["is_anchor"],
+        is_later_turn=case["is_later_turn"],
+        failure_class=failure_class,
+        quality=quality,
+        spend_usd=reply["spend_usd"],
+        is_cost_known=reply["is_cost_known"],
+        attempts=reply["attempts"],
+        retries=max(0, reply["attempts"] - 1),
+        anchor_of=case["anchor_of"],
+        unscored_reason=unscored_reason(records) if is_unscored else None,
+    )

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from app.domain.results import CaseResult
+from app.domain.runs import RunStatus
 from app.web.ports import Pages, Row
 from app.web.rendering import MissingPage, Page
 
@@ -68,7 +69,7 @@ async def cases(pages: Pages, run: Row, filters: Filters, *, page: int) -> Page:
     Raises:
         MissingPage: If the page number is none.
     """
-    results = await pages.case_results(run["run_id"])
+    results = await pages.case_results(run["run_id"], is_final=is_final(run))
     scores = (
         await pages.evaluator_scores(run["run_id"], filters.evaluator)
         if filters.evaluator
@@ -137,6 +138,11 @@ def pairs_of(
             "primary_cost_usd": base.spend_usd,
             "unscored_reason": row.unscored_reason or base.unscored_reason,
         }
+
+
+def is_final(run: Row) -> bool:
+    """Whether the Run will never do anything again."""
+    return RunStatus(run["status"]).is_final
 
 
 def primary_of(run: Row) -> str | None:

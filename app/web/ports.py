@@ -49,8 +49,8 @@ class Pages(Protocol):
     async def configurations(self, run_ids: Sequence[str]) -> Mapping[str, Row]:
         """The frozen set-up of these Runs."""
 
-    async def case_results(self, run_id: str) -> Sequence[CaseResult]:
-        """What every model did on every Case of the Run."""
+    async def case_results(self, run_id: str, *, is_final: bool) -> Sequence[CaseResult]:
+        """What every model did on every Case of the Run, which may be remembered once final."""
 
     async def evaluator_scores(self, run_id: str, evaluator: str) -> Sequence[Row]:
         """One Evaluator's score of every reply of the Run, judges averaged."""

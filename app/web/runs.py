@@ -7,7 +7,7 @@ from typing import Any
 
 from app.domain.attempts import FailureClass
 from app.domain.results import CaseResult
-from app.web.cases import primary_of
+from app.web.cases import is_final, primary_of
 from app.web.overview import report_parts
 from app.web.ports import Pages, Row
 from app.web.rendering import MissingPage, Page
@@ -44,7 +44,7 @@ async def run_list(pages: Pages, plan_name: str, *, page: int) -> Page:
 
 async def run_page(pages: Pages, run: Row) -> Page:
     """One Run: its result, its funnel, its calls and its set-up."""
-    results = await pages.case_results(run["run_id"])
+    results = await pages.case_results(run["run_id"], is_final=is_final(run))
     calls = await pages.calls(run["run_id"])
     pulse = await pages.pulse(run["run_id"], buckets=BUCKETS)
     frozen: Mapping[str, Any] = run["frozen"] or {}

@@ -4,11 +4,10 @@ import base64
 import hashlib
 import json
 from datetime import datetime
-from typing import Any
 
-from app.web.cases import pairs_of, primary_of
+from app.web.cases import is_final, pairs_of, primary_of
 from app.web.overview import overview
-from app.web.ports import Pages
+from app.web.ports import Pages, Row
 from app.web.rendering import STATIC_FILES, MissingPage, json_body, templates
 from app.web.trends import DEFAULT_SPAN, trends
 from app.web.verdicts import STATUSES, WORDINGS
@@ -39,14 +38,12 @@ async def static_report(
         MissingPage: If there is no such Run, or none that ended.
     """
     first = await overview(pages, plan_name, now=now, next_slot=None, run_id=run_id)
-    report: Any = first.data["report"]
-    run = first.drawn["run"]
-    if report is None or not isinstance(run, dict | object) or run is None:
+    run: Row | None = first.drawn["run"]  # type: ignore[assignment]
+    if run is None:
         raise MissingPage
     over_time = await trends(pages, plan_name, weeks=weeks)
-    stored = await pages.run(report["run_id"])
-    results = await pages.case_results(report["run_id"])
-    pairs = [] if stored is None else list(pairs_of(results, primary_of(stored)))
+    results = await pages.case_results(run["run_id"], is_final=is_final(run))
+    pairs = list(pairs_of(results, primary_of(run)))
     scored = [pair for pair in pairs if pair["delta"] is not None]
     style = STATIC_FILES["app.css"].content.decode()
     return (
@@ -64,7 +61,7 @@ async def static_report(
             worse=sum(pair["delta"] < 0 for pair in scored),
             style=style,
             policy=_policy(style),
-            embedded=_embedded(report),
+            embedded=_embedded(run["document"]),
             **{**over_time.drawn, **first.drawn, "trend_styles": over_time.drawn["styles"]},
         )
     )

@@ -5,10 +5,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from app.domain.charts import LABEL_GAP, Axis, Line, Mark, Scatter, Trend, shape_of
-
-MOST_MARKED_POINTS = 60
-"""A line with more points is drawn without a mark on each."""
+from app.domain.charts import (
+    LABEL_GAP,
+    MOST_TOLD_POINTS,
+    Axis,
+    Line,
+    Mark,
+    Scatter,
+    Trend,
+    shape_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +201,13 @@ def _line(line: Line, area: _Area) -> Iterator[Markup]:
             yield Markup('<polygon class="band" points="{}"/>').format(band)
         path = " ".join(f"{area.x(m.x.point)},{area.y(m.y.point)}" for m in piece)
         yield Markup('<polyline class="line" points="{}"/>').format(path)
-    if sum(map(len, line.pieces)) <= MOST_MARKED_POINTS:
+    if sum(map(len, line.pieces)) <= MOST_TOLD_POINTS:
         for piece in line.pieces:
             for mark in piece:
-                yield Markup("<g>{}<title>{}</title></g>").format(
-                    _shape(line.style, area.x(mark.x.point), area.y(mark.y.point), 4), mark.text
-                )
+                shape = _shape(line.style, area.x(mark.x.point), area.y(mark.y.point), 4)
+                yield Markup("<g>") + shape + Markup("<title>")
+                yield escape(mark.text)
+                yield Markup("</title></g>")
     yield Markup("</g>")
 
 
@@ -220,14 +227,12 @@ def _band(piece: Sequence[Mark], area: _Area) -> str:
 
 
 def _shape(style: int, x: float, y: float, size: float) -> Markup:
-    """A mark of its shape, centred."""
+    """A mark of its shape, centred; made of numbers alone, so nothing needs escaping."""
     name = shape_of(style)
     if name == "circle":
-        return Markup('<circle class="mark" cx="{}" cy="{}" r="{}"/>').format(x, y, size)
-    corners = " ".join(
-        f"{round(x + dx * size, 1)},{round(y + dy * size, 1)}" for dx, dy in _CORNERS[name]
-    )
-    return Markup('<polygon class="mark" points="{}"/>').format(escape(corners))
+        return Markup(f'<circle class="mark" cx="{x}" cy="{y}" r="{size}"/>')  # noqa: S704
+    corners = " ".join(f"{x + dx * size:.1f},{y + dy * size:.1f}" for dx, dy in _CORNERS[name])
+    return Markup(f'<polygon class="mark" points="{corners}"/>')  # noqa: S704 - numbers only
 
 
 _CORNERS: dict[str, tuple[tuple[float, float], ...]] = {

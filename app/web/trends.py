@@ -12,7 +12,8 @@ from app.web.rendering import Page
 from app.web.svg import trend_svg
 
 _INTERVALS = frozenset({"ttft_p50", "latency_p50", "latency_p95"})
-SPANS = (12, 26, 52, 260)
+SPANS = (12, 26, 52, 104)
+MOST_TABLE_ROWS = 26
 DEFAULT_SPAN = 26
 
 #: Sections of the configuration that change what every model is measured on.
@@ -262,6 +263,7 @@ def _drawn(
         metric.title,
         readings,
         unit=metric.unit,
+        styles={name: style for style, name in enumerate(names)},
         notches=[(one.slot_at, one.number) for one in breaks],
         is_share=metric.is_share,
     )
@@ -270,10 +272,11 @@ def _drawn(
     return {
         "key": metric.key,
         "title": metric.title,
+        "older": max(len(runs) - MOST_TABLE_ROWS, 0),
         "svg": None if chart is None else trend_svg(chart, key=metric.key),
         "rows": [
             {"run": run, "cells": [_cell(cells.get((run["slot_at"], n)), metric) for n in names]}
-            for run in reversed(runs)
+            for run in runs[: -MOST_TABLE_ROWS - 1 : -1]
         ],
     }
 
