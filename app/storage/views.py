@@ -112,14 +112,20 @@ SELECT r.run_id, r.plan_name, r.slot_at, r.started_at, r.finished_at,
     extract(epoch FROM r.finished_at - r.started_at)::double precision,
     r.status, r.trigger, r.cases_requested, r.cases_sampled,
     (SELECT coalesce(sum(s.value::integer), 0)::integer FROM jsonb_each_text(r.skipped) s),
-    coalesce(a.replay_usd, 0), coalesce(a.judge_usd, 0),
+    coalesce(b.replay_usd, a.replay_usd, 0), coalesce(b.judge_usd, a.judge_usd, 0),
     r.config_hash, r.app_version, r.error_code, {_LATEST_RUN}
 FROM switchwise.runs r
 LEFT JOIN LATERAL (
     SELECT sum(cost_usd) FILTER (WHERE purpose = 'replay') AS replay_usd,
         sum(cost_usd) FILTER (WHERE purpose = 'judge') AS judge_usd
     FROM switchwise.attempts WHERE run_id = r.run_id
-) a ON true""",
+) a ON true
+LEFT JOIN LATERAL (
+    SELECT (results #>> '{{spend,models_usd}}')::numeric AS replay_usd,
+        (results #>> '{{spend,judge_usd}}')::numeric AS judge_usd
+    FROM switchwise.benchmark_results
+    WHERE run_id = r.run_id AND r.status NOT IN ('due', 'running')
+) b ON true""",
 )
 
 _MODEL_COLUMNS = (
