@@ -32,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="rows of the log table that tests/benchmarks draws from",
     )
+    parser.addoption(
+        "--litellm",
+        default=None,
+        metavar="PATH",
+        help="an installed LiteLLM proxy; else one is installed in an environment of its own",
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:
