@@ -509,7 +509,7 @@ def _sample(
     np.add.at(totals, group, w[:, None] * columns)
     weight = np.asarray(np.bincount(group, weights=w), dtype=np.float64)
     stratum = kind[first]
-    order = np.lexsort((*totals.T, weight, stratum))  # the data, not the rows' order, decide
+    order = np.lexsort((*map(_rank_key, totals.T), _rank_key(weight), stratum))
     return _Sample(
         totals=totals[order],
         weight=weight[order],
@@ -601,9 +601,10 @@ def _percentile_draws(
     w = shares(weights, length=n)
     group = codes(clusters, "clusters", length=n)
     groups = int(group.max()) + 1
-    sums = np.bincount(group, weights=w * values)
+    sums = np.asarray(np.bincount(group, weights=w * values), dtype=np.float64)
     rank = np.empty(groups, dtype=np.intp)
-    rank[np.lexsort((np.bincount(group, weights=w), sums))] = np.arange(groups)
+    masses = np.asarray(np.bincount(group, weights=w), dtype=np.float64)
+    rank[np.lexsort((_rank_key(masses), _rank_key(sums)))] = np.arange(groups)
     order = np.argsort(values, kind="stable")
     counts = resampled_counts((groups,), seed=seed)
     mass = counts[:, rank[group[order]]] * w[order]
@@ -611,6 +612,12 @@ def _percentile_draws(
     reached = np.asarray(cumulative >= share * cumulative[:, -1:] * (1 - 1e-12))
     position = reached.argmax(axis=1)
     return np.asarray(values[order][position], dtype=np.float64)
+
+
+def _rank_key(values: FloatArray) -> FloatArray:
+    """Return values to sort by: rounding, which depends on the order of rows, decides nothing."""
+    largest = float(np.abs(values).max())
+    return np.round(values / largest, 9) if largest > 0 else values
 
 
 def _weighted_percentile(values: FloatArray, weights: FloatArray, share: float) -> float:

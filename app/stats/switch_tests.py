@@ -270,7 +270,8 @@ def _delta_t(mean: FloatArray, cov: FloatArray, n: FloatArray, bar: float) -> Fl
     free = mean[..., COST_C] <= 0
     inverse = 1.0 / np.where(mean > 0, mean, 1.0)
     gradient = tuple(s * inverse[..., i] for i, s in enumerate((1.0, -1.0, -1.0, 1.0)))
-    gap = np.log(bar) - np.log(np.where(free, 1.0, value_ratio(mean)))
+    x_c, x_p, q_c, q_p = np.moveaxis(np.log(np.where(mean > 0, mean, 1.0)), -1, 0)
+    gap = np.log(bar) - (x_c - x_p - q_c + q_p)
     afforded = np.where(free, 1.0, mean[..., COST_C] / (bar * mean[..., COST_P]))
     least = _loss_variance(mean, n, bar) * (inverse[..., QUALITY_P] / afforded) ** 2
     variance = np.maximum(_quadratic(cov, range(4), gradient), least)
