@@ -14,8 +14,9 @@ from app.sandbox.world import JudgeSpec, ModelSpec, World
 class SandboxMind:
     """Answers judge calls as the sandbox's gateway would."""
 
-    def __init__(self, brain: Brain) -> None:
+    def __init__(self, brain: Brain, *, week: int = 1) -> None:
         self._brain = brain
+        self._week = week
         self._times: Counter[str] = Counter()
 
     @classmethod
@@ -26,7 +27,7 @@ class SandboxMind:
 
     def __call__(self, request: CallRequest) -> Completion:
         ask = _ask(request)
-        answer = self._brain.answer(ask, week=1, repeats=lambda judged: self._times[judged])
+        answer = self._brain.answer(ask, week=self._week, repeats=lambda judged: self._times[judged])
         self._times[answer.judged or ""] += 1
         call = {"type": "tool_use", "id": "t", "name": answer.tool}
         calls = () if answer.tool is None else ({**call, "input": json.loads(answer.tool_input)},)
