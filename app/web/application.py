@@ -33,6 +33,7 @@ from app.web.runs import explain_page, run_list, run_page
 from app.web.security import (
     COOKIE,
     COOKIE_LASTS_S,
+    HEADERS,
     Doorkeeper,
     Gate,
     KnownHosts,
@@ -168,10 +169,12 @@ class _Site:
         )
 
     async def broken(self, request: Request, _error: Exception) -> Response:
-        """500, without a trace of why."""
-        return self.problem(
+        """500, without a trace of why; made outside all middleware, so it brings the headers."""
+        response = self.problem(
             request, 500, "This page could not be made", "The service's log says why."
         )
+        response.headers.update(HEADERS)
+        return response
 
     def _answering(
         self, make: Callable[[Request], Awaitable[Page]]

@@ -76,8 +76,7 @@ def trend_svg(drawn: Trend, *, key: str) -> Markup:
         ).format(area.x(notch.place), area.y(0), area.y(1), area.y(1) - 3, notch.number)
         for notch in drawn.notches
     ]
-    for line in reversed(drawn.lines):
-        parts.extend(_line(line, area))
+    parts += [_line(line, area) for line in reversed(drawn.lines)]
     names = ", ".join(line.name for line in drawn.lines)
     broken = f" Changes are marked at {len(drawn.notches)} places." if drawn.notches else ""
     return _canvas(area, key, (drawn.title, f"Lines of {names}.{broken}"), parts)
@@ -192,23 +191,22 @@ def _bar(x1: float, x2: float, y1: float, y2: float) -> Markup:
     return Markup('<line class="whisker" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(x1, x2, y1, y2)
 
 
-def _line(line: Line, area: _Area) -> Iterator[Markup]:
-    """Bands, lines and marks of one model."""
-    style = line.style % 8
-    yield Markup('<g class="s{}{}">').format(style, " primary" if line.is_primary else "")
+def _line(line: Line, area: _Area) -> Markup:
+    """Bands, lines and marks of one model; of what is put together here only texts are foreign."""
+    parts = [f'<g class="s{line.style % 8}{" primary" if line.is_primary else ""}">']
+    is_marked = sum(map(len, line.pieces)) <= MOST_TOLD_POINTS
     for piece in line.pieces:
+        places = [(area.x(mark.x.point), area.y(mark.y.point)) for mark in piece]
         if band := _band(piece, area):
-            yield Markup('<polygon class="band" points="{}"/>').format(band)
-        path = " ".join(f"{area.x(m.x.point)},{area.y(m.y.point)}" for m in piece)
-        yield Markup('<polyline class="line" points="{}"/>').format(path)
-    if sum(map(len, line.pieces)) <= MOST_TOLD_POINTS:
-        for piece in line.pieces:
-            for mark in piece:
-                shape = _shape(line.style, area.x(mark.x.point), area.y(mark.y.point), 4)
-                yield Markup("<g>") + shape + Markup("<title>")
-                yield escape(mark.text)
-                yield Markup("</title></g>")
-    yield Markup("</g>")
+            parts.append(f'<polygon class="band" points="{band}"/>')
+        path = " ".join(f"{x},{y}" for x, y in places)
+        parts.append(f'<polyline class="line" points="{path}"/>')
+        if is_marked:
+            parts += [
+                f"<g>{_shape(line.style, x, y, 4)}<title>{escape(mark.text)}</title></g>"
+                for mark, (x, y) in zip(piece, places, strict=True)
+            ]
+    return Markup("".join((*parts, "</g>")))  # noqa: S704 - texts are escaped above
 
 
 def _band(piece: Sequence[Mark], area: _Area) -> str:
