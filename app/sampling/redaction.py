@@ -174,7 +174,8 @@ def _iban_length(text: str) -> int:
 def _phone_length(text: str) -> int:
     """All of it, when it has as many digits as phone numbers have (E.164) and is no date."""
     digits = "".join(filter(str.isdigit, text))
-    is_one = 7 <= len(digits) <= 15 and len(set(digits)) > 1 and not _DATE.match(text)
+    is_one = 7 <= len(digits) <= 15 and len(set(digits)) > 1 and digits not in _COUNTING
+    is_one = is_one and not _DATE.match(text)
     return len(text) if is_one else 0
 
 
@@ -183,9 +184,13 @@ def _ip_length(text: str) -> int:
         ipaddress.ip_address(text)
     except ValueError:
         return 0
-    return len(text) if any(map(str.isdigit, text)) else 0
+    # `0::3` is more often a slice than an address.
+    is_slice = ":" in text and text.isascii() and not any(map(str.isalpha, text))
+    is_short = sum(bool(group) for group in text.split(":")) < 3
+    return 0 if (is_slice and is_short) or not any(map(str.isdigit, text)) else len(text)
 
 
+_COUNTING = "01234567890123456789"
 _DATE = re.compile(
     r"\d{1,2}([./-])\d{1,2}\1(?:19|20)\d{2}\b|(?:19|20)\d{2}([./-])\d{1,2}\2\d{1,2}\b"
 )
@@ -233,7 +238,7 @@ KINDS: Final[Mapping[str, _Kind]] = {
     "email": _Kind(
         name="email",
         pattern=re.compile(
-            r"(?<![\w.+%'-])[\w.+%'-]+@(?:[\w-]{1,63}\.){1,8}(?:[^\W\d_]{2,24}\b|xn--[\w-]{2,59})"
+            r"(?<![\w.+%-])[\w.+%-][\w.+%'-]*@(?:[\w-]{1,63}\.){1,8}(?:[^\W\d_]{2,24}\b|xn--[\w-]{2,59})"
         ),
     ),
     "iban": _Kind(

@@ -57,6 +57,8 @@ IN_CONTEXT = [
     ("ip", "192.168.10.0/24"),
     ("ip", "[2001:db8::8a2e:370:7334]:443"),
     ("email", "mailto:ann@example.org?subject=x"),
+    ("email", "'ann@example.org'"),
+    ("email", "+ann@example.org"),
     ("email", "<ann@example.org>, bob@example.com"),
     ("email", "ann@пример.xn--p1ai"),
     ("phone", "call 2025550143 today"),
@@ -89,6 +91,9 @@ HARMLESS = [
     "Order number 12345678901",
     "call 12 of 34",
     "AB12 CDEF 1234 5678 9012 3456",
+    "words[::3] and text[0::2]",
+    "append '@pinc.uk' to it",
+    "strip('0123456789-')",
 ]
 
 
