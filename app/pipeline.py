@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from app.alerting.compose import Messages, Outcome, compose_alerts
 from app.calls.caller import Caller
@@ -89,6 +89,7 @@ class RunTools:
         evaluation: What must stay the same for qualities to be comparable, by label of Evaluator.
         owner: Who works its shards.
         holder: Who holds the Run's lease, where that is not the owner.
+        hand_out: Has shards worked elsewhere; None works them in this process.
         next_slot: The slot after this Run, for the messages.
         on_progress: Told after every shard.
         is_told: False when the Run shall send no message.
@@ -113,6 +114,14 @@ class RunTools:
     on_progress: Callable[[Progress], None] = field(default=lambda _progress: None)
     is_told: bool = True
     holder: str | None = None
+    hand_out: "HandOut | None" = None
+
+
+class HandOut(Protocol):
+    """Has shards worked by other processes."""
+
+    async def __call__(self, run: Run, shards: Sequence[Shard], tools: RunTools) -> None:
+        """Return when every one of these shards is done."""
 
 
 async def execute(run: Run, tools: RunTools) -> JsonObject:
@@ -391,7 +400,14 @@ async def _stored_reply(anchor_of: str, case_id: str, tools: RunTools) -> list[R
 
 
 async def _work_all(run: Run, shards: Sequence[Shard], tools: RunTools) -> None:
-    """Work shards in this process, as many at once as keep every slot busy."""
+    """Work shards in this process, as many at once as keep every slot busy, or hand them out.
+
+    Open load is offered by one process, which keeps to one schedule.
+    """
+    is_open = tools.plan.replay.rate_per_s is not None  # then no call may wait for a shard
+    if tools.hand_out is not None and not is_open:
+        await tools.hand_out(run, shards, tools)
+        return
     total, done = sum(len(shard.case_ids) for shard in shards), 0
     endpoints = {model.endpoint.key: model.endpoint for model in tools.plan.contestants}
     slots = sum(endpoint.concurrency for endpoint in endpoints.values())
@@ -402,7 +418,6 @@ async def _work_all(run: Run, shards: Sequence[Shard], tools: RunTools) -> None:
         done += len(shard.case_ids)
         tools.on_progress(Progress(cases_done=done, cases_total=total))
 
-    is_open = tools.plan.replay.rate_per_s is not None  # then no call may wait for a shard
     await work_in_process(
         shards,
         work,

@@ -11,7 +11,13 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +27,7 @@ from zoneinfo import ZoneInfo
 from app import __version__
 from app.alerting.delivery import deliver_due
 from app.calls.caller import Caller, CallerPolicy
+from app.calls.slots import SlotPools
 from app.clocks import FileClock, SystemClock
 from app.domain.attempts import Completion, Failure
 from app.domain.cases import Message, Prompt
@@ -32,7 +39,7 @@ from app.domain.prices import CostCheck, Price
 from app.domain.runs import Run, Slot
 from app.evaluation.catalogue import evaluation_identity, evaluator_versions
 from app.evaluation.panel import EvaluationPanel
-from app.pipeline import Progress, RunTools, execute, known_prices
+from app.pipeline import HandOut, Progress, RunTools, execute, known_prices
 from app.plans import PRICES_FILE, load_plans, public_config
 from app.ports import (
     AlertStore,
@@ -49,6 +56,7 @@ from app.ports import (
     RunStore,
 )
 from app.replay.load import ClosedLoad, Load, PoissonLoad
+from app.replay.shards import CASES_PER_SHARD
 from app.sampling.redaction import Redactor
 from app.settings import Settings
 from app.workers.owners import is_gone, owner_name
@@ -57,8 +65,11 @@ if TYPE_CHECKING:
     from app.providers.prices import ListPrices
     from app.storage.journal import Caps
     from app.storage.page_queries import PostgresPages
+    from app.storage.retention import Pruned
+    from app.workers.worker import ShardWorker
 
 _PROBE_TOKENS = 16
+_PRUNE_WITHIN_S = 600.0
 GRACE_S = 15.0
 
 
@@ -326,14 +337,14 @@ async def reported_costs(
 
 
 @asynccontextmanager
-async def open_pages(dsn: str, clock: Clock) -> AsyncIterator["PostgresPages"]:
+async def open_pages(dsn: str) -> AsyncIterator["PostgresPages"]:
     """What the pages read, over connections of their own: visitors never hold up a Run."""
     from app.storage.engine import Database
     from app.storage.page_queries import PostgresPages
 
     database = Database(dsn)
     try:
-        yield PostgresPages(database, clock.now)
+        yield PostgresPages(database)
     finally:
         await database.close()
 
@@ -363,6 +374,8 @@ class RunOptions:
     Attributes:
         stop: Set to stop: no new call, those in flight settle.
         is_told: False when the Run shall send no message.
+        pools: The slots of every endpoint, where Runs share them.
+        hand_out: Has shards worked by other processes; None works them in this one.
     """
 
     owner: str
@@ -370,6 +383,8 @@ class RunOptions:
     next_slot: Slot | None = None
     on_progress: Callable[[Progress], None] = field(default=lambda _progress: None)
     is_told: bool = True
+    pools: SlotPools = field(default_factory=SlotPools)
+    hand_out: HandOut | None = None
 
 
 @asynccontextmanager
@@ -407,7 +422,9 @@ async def run_tools(
             clock=clock,
             rng=rng,
             policy=CallerPolicy(
-                primary=plan.primary.endpoint, counts_from_arrival=not plan.replay.report_both
+                primary=plan.primary.endpoint,
+                counts_from_arrival=not plan.replay.report_both,
+                pools=options.pools,
             ),
             stop=options.stop,
         )
@@ -433,6 +450,7 @@ async def run_tools(
             next_slot=options.next_slot,
             on_progress=options.on_progress,
             is_told=options.is_told,
+            hand_out=options.hand_out,
         )
 
 
@@ -503,11 +521,117 @@ async def _until_stopped(
         await asyncio.wait({working})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedWork:
+    """Work shared by processes: one worker here, and ways to hand shards out.
+
+    Attributes:
+        hand_outs: By plan name.
+    """
+
+    worker: "ShardWorker"
+    hand_outs: Mapping[str, HandOut]
+    pools: SlotPools
+
+
+@asynccontextmanager
+async def shared_work(
+    plans: Sequence[Plan],
+    storage: Storage,
+    settings: Settings,
+    *,
+    owner: str,
+    most_calls: int | None = None,
+) -> AsyncIterator[SharedWork]:
+    """Open the queue of shards.
+
+    Args:
+        plans: The plans whose shards are worked and handed out here.
+        storage: The open results database.
+        settings: The environment.
+        owner: The name of this process.
+        most_calls: Most calls in flight here per endpoint, None for our share of its concurrency.
+
+    Raises:
+        SchemaMismatch: If the database holds no queue.
+    """
+    from app.workers.hand_out import HandOut as QueuedHandOut
+    from app.workers.queue import ShardQueue
+    from app.workers.shares import Shares
+    from app.workers.worker import ShardWorker, WorkerTools
+
+    queue = ShardQueue(storage.dsn)
+    await queue.open()
+    shares = Shares(most_calls)
+    pools = SlotPools(shares)
+
+    def tools_for(
+        run: Run, plan: Plan, halt: asyncio.Event
+    ) -> AbstractAsyncContextManager[RunTools]:
+        options = RunOptions(owner=owner, stop=halt, pools=pools)
+        return run_tools(plan, storage, settings, options, seed=run.seed)
+
+    try:
+        yield SharedWork(
+            worker=ShardWorker(
+                WorkerTools(
+                    queue=queue,
+                    runs=storage.runs,
+                    clock=clock_for(settings),
+                    plans={queue_name(plan): plan for plan in plans},
+                    tools_for=tools_for,
+                    shares=shares,
+                    on_share=pools.adjust,
+                    at_once=max(_shards_at_once(plan, most_calls) for plan in plans),
+                )
+            ),
+            hand_outs={
+                plan.name: QueuedHandOut(queue=queue, name=queue_name(plan)) for plan in plans
+            },
+            pools=pools,
+        )
+    finally:
+        await queue.close()
+
+
+def queue_name(plan: Plan) -> str:
+    """Shards wait where only workers of this version with this very plan look."""
+    return fingerprint([plan.name, plan.config_hash, __version__])
+
+
+def _shards_at_once(plan: Plan, most_calls: int | None) -> int:
+    endpoints = {model.endpoint.key: model.endpoint for model in plan.contestants}
+    slots = sum(
+        endpoint.concurrency if most_calls is None else min(most_calls, endpoint.concurrency)
+        for endpoint in endpoints.values()
+    )
+    return max(2, -(-3 * slots // (CASES_PER_SHARD * len(plan.contestants))))
+
+
 async def free_abandoned(run_id: str, runs: RunStore) -> None:
     """Give the Run's lease back when the process that holds it has certainly ended."""
     holder = await runs.holder(run_id)
     if holder is not None and is_gone(holder):
         await runs.release(run_id, owner=holder)
+
+
+async def prune_results(
+    dsn: str, plans: Sequence[Plan], *, now: datetime, is_trial: bool = False
+) -> Sequence["Pruned"]:
+    """Remove what is older than the plans allow and tell what was removed.
+
+    Raises:
+        StorageUnavailable: If the results database cannot be reached.
+    """
+    from app.storage.engine import Database
+    from app.storage.retention import prune
+
+    database = Database(dsn, pool_size=1, answer_within_s=_PRUNE_WITHIN_S)
+    try:
+        kept = {plan.name: plan.retention for plan in plans}
+        return await prune(database, kept, now=now, is_trial=is_trial)
+    finally:
+        await database.close()
 
 
 async def deliver_alerts(
@@ -546,6 +670,7 @@ def _probe(model: ModelSpec, prompt: Prompt) -> ModelRequest:
 __all__ = [
     "Providers",
     "RunOptions",
+    "SharedWork",
     "Storage",
     "clock_for",
     "deliver_alerts",
@@ -561,8 +686,10 @@ __all__ = [
     "price_book",
     "probe_models",
     "provider_for",
+    "queue_name",
     "results_database",
     "run_tools",
     "seed_for",
+    "shared_work",
     "work_run",
 ]

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from app.calls.breaker import Breaker, BreakerPolicy
 from app.calls.retries import NextStep, RetryPolicy, Step, next_step
-from app.calls.slots import Slots
+from app.calls.slots import SlotPools, Slots
 from app.domain.attempts import (
     NEEDS_OPERATOR,
     AttemptOpening,
@@ -100,12 +100,14 @@ class CallerPolicy:
         counts_from_arrival: Under open load, whether TTFT and latency count from the instant a
             call was due (what it waited for a slot included) or from its sending; the latency
             that a caller would have felt counts from then in any case.
+        pools: The slots of every endpoint, where Runs share them.
     """
 
     primary: Endpoint
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     counts_from_arrival: bool = True
+    pools: SlotPools = field(default_factory=SlotPools)
 
 
 class Caller:
@@ -138,7 +140,6 @@ class Caller:
         self._policy = policy
         self._stop = stop or asyncio.Event()
         self._why_stopped = "asked to stop"
-        self._slots: dict[str, Slots] = {}
         self._breakers: dict[tuple[str, str], Breaker] = {}
         self._fatal: str | None = None
         self._answering: set[str] = set()
@@ -182,10 +183,7 @@ class Caller:
 
     def slots(self, endpoint: Endpoint) -> Slots:
         """The pool of slots of an endpoint."""
-        key = self._key(endpoint)
-        if key not in self._slots:
-            self._slots[key] = Slots(endpoint.concurrency)
-        return self._slots[key]
+        return self._policy.pools.pool(self._key(endpoint), endpoint)
 
     async def call(self, request: CallRequest) -> Reply:
         """Make the call, trying again where that can help, and return how it ended.

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+from app.domain.models import Endpoint
 
 _WATCHED = 20
 _THROTTLED_SHARE = 0.25
@@ -18,12 +20,12 @@ class Slots:
     round of accepted calls gives one slot back, up to the configured size.
 
     Args:
-        size: The configured concurrency, at least 1.
+        size: The configured concurrency, at least 1; 0 holds all calls back until `limit`.
     """
 
     def __init__(self, size: int) -> None:
-        if size < 1:
-            raise ValueError("a pool needs at least one slot")
+        if size < 0:
+            raise ValueError("a pool cannot have less than no slot")
         self._most = size
         self._size = float(size)
         self._in_flight = 0
@@ -33,7 +35,7 @@ class Slots:
     @property
     def size(self) -> int:
         """Calls that may be in flight now."""
-        return max(1, int(self._size))
+        return max(1, int(self._size)) if self._most else 0
 
     @property
     def in_flight(self) -> int:
@@ -70,6 +72,14 @@ class Slots:
         self._in_flight -= 1
         self._admit()
 
+    def limit(self, most: int) -> None:
+        """Have so many slots from now on, less what throttling took away."""
+        if most == self._most:
+            return
+        kept = self._size / self._most if self._most else 1.0
+        self._most, self._size = most, most * kept
+        self._admit()
+
     def observe(self, *, throttled: bool) -> None:
         """Learn from one answer of the endpoint."""
         self._throttled.append(throttled)
@@ -90,3 +100,26 @@ class Slots:
             if not turn.done():
                 self._in_flight += 1
                 turn.set_result(None)
+
+
+class SlotPools:
+    """The pools of all endpoints that one process calls, on behalf of any Run.
+
+    Args:
+        limit_of: How many calls of an endpoint may be in flight here.
+    """
+
+    def __init__(self, limit_of: Callable[[Endpoint], int] | None = None) -> None:
+        self._limit_of = limit_of or (lambda endpoint: endpoint.concurrency)
+        self._pools: dict[str, tuple[Endpoint, Slots]] = {}
+
+    def pool(self, key: str, endpoint: Endpoint) -> Slots:
+        """The pool of an endpoint with this key."""
+        if key not in self._pools:
+            self._pools[key] = (endpoint, Slots(self._limit_of(endpoint)))
+        return self._pools[key][1]
+
+    def adjust(self) -> None:
+        """Follow limits that have changed."""
+        for endpoint, slots in self._pools.values():
+            slots.limit(self._limit_of(endpoint))

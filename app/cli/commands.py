@@ -6,6 +6,7 @@ from app.cli import (
     alerts,
     checking,
     database,
+    exporting,
     labels,
     planning,
     pricing,
@@ -14,6 +15,7 @@ from app.cli import (
     serving,
     showing,
     starting,
+    working,
 )
 
 _HELP = (
@@ -43,11 +45,13 @@ def build_app() -> typer.Typer:
         pricing.prices,
         running.run,
         serving.serve,
+        working.worker,
         serving.status,
         reading.report,
         reading.history,
         reading.explain,
         reading.cases,
+        exporting.export,
         alerts.ack,
         starting.schema,
         showing.sandbox,

@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
 import structlog
 from starlette.applications import Starlette
@@ -23,6 +23,7 @@ from app.storage.migrations import require_current
 from app.web.health import Check, health_routes
 from app.wiring import (
     RunOptions,
+    SharedWork,
     Storage,
     clock_for,
     free_abandoned,
@@ -31,6 +32,7 @@ from app.wiring import (
     open_storage,
     owner_name,
     seed_for,
+    shared_work,
     work_run,
 )
 
@@ -40,8 +42,16 @@ MOST_MISSED_TICKS = 4
 _log = structlog.get_logger(__name__)
 
 
-def serve_plans(settings: Settings, plans: Sequence[Plan], dsn: str) -> None:
+def serve_plans(
+    settings: Settings, plans: Sequence[Plan], dsn: str, *, most_calls: int | None = None
+) -> None:
     """Serve the plans until SIGTERM or SIGINT.
+
+    Args:
+        settings: The environment.
+        plans: What to run, and when.
+        dsn: The results database.
+        most_calls: Most calls in flight here per endpoint; 0 leaves all shards to other workers.
 
     Raises:
         ConfigError: If the address cannot be bound, or is public without a token.
@@ -53,7 +63,7 @@ def serve_plans(settings: Settings, plans: Sequence[Plan], dsn: str) -> None:
             plans=[plan.name for plan in plans],
             bind=f"{server.host}:{listener.getsockname()[1]}",
         )
-        asyncio.run(_serve(settings, plans, dsn, listener))
+        asyncio.run(_serve(settings, plans, dsn, listener, most_calls))
     _log.info("stopped")
 
 
@@ -75,15 +85,59 @@ def server_of(plans: Sequence[Plan]) -> Server:
     return server
 
 
-async def _serve(
-    settings: Settings, plans: Sequence[Plan], dsn: str, listener: socket.socket
+def work_shards(
+    settings: Settings, plans: Sequence[Plan], dsn: str, *, most_calls: int | None
 ) -> None:
-    clock, owner = clock_for(settings), owner_name()
+    """Work shards of these plans until SIGTERM or SIGINT."""
+    _log.info("working", plans=[plan.name for plan in plans])
+    asyncio.run(_work_shards(settings, plans, dsn, most_calls))
+    _log.info("stopped")
+
+
+async def _work_shards(
+    settings: Settings, plans: Sequence[Plan], dsn: str, most_calls: int | None
+) -> None:
+    stop = _stopped_by_signals()
+    async with (
+        open_storage(dsn, clock_for(settings), plans) as storage,
+        shared_work(plans, storage, settings, owner=owner_name(), most_calls=most_calls) as work,
+    ):
+        await work.worker.run(stop)
+
+
+def _stopped_by_signals() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with open_storage(dsn, clock, plans) as storage, _notifiers(plans, clock) as notifiers:
+    return stop
+
+
+@asynccontextmanager
+async def _working(work: SharedWork, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Work shards beside the block; at its end what is in flight settles."""
+    working = asyncio.create_task(work.worker.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await working
+
+
+async def _serve(
+    settings: Settings,
+    plans: Sequence[Plan],
+    dsn: str,
+    listener: socket.socket,
+    most_calls: int | None,
+) -> None:
+    clock, owner = clock_for(settings), owner_name()
+    stop = _stopped_by_signals()
+    async with (
+        open_storage(dsn, clock, plans) as storage,
+        _notifiers(plans, clock) as notifiers,
+        shared_work(plans, storage, settings, owner=owner, most_calls=most_calls) as work,
+    ):
         tools = DaemonTools(
             store=storage.runs,
             alerts=storage.alerts,
@@ -91,7 +145,7 @@ async def _serve(
             notifiers=notifiers,
             heartbeat=heartbeat(),
             free_abandoned=lambda run_id: free_abandoned(run_id, storage.runs),
-            execute=_executor(settings, storage, clock, stop, owner),
+            execute=_executor(settings, storage, clock, stop, owner, work),
             seed_for=seed_for,
             stop=stop,
             owner=owner,
@@ -100,18 +154,32 @@ async def _serve(
         routes = health_routes(
             alive=_alive(daemon, storage, clock, tools.tick_s), ready=_ready(dsn)
         )
-        async with serving(Starlette(routes=routes), listener):
+        async with (
+            serving(Starlette(routes=routes), listener),
+            _working(work, stop) if most_calls != 0 else nullcontext(),
+        ):
             await daemon.serve()
 
 
 def _executor(
-    settings: Settings, storage: Storage, clock: Clock, stop: asyncio.Event, owner: str
+    settings: Settings,
+    storage: Storage,
+    clock: Clock,
+    stop: asyncio.Event,
+    owner: str,
+    work: SharedWork,
 ) -> Execute:
     """What works a Run here; the owner is the daemon's, which renews the Run's lease."""
 
     async def execute(run: Run, plan: Plan) -> RunStatus:
         upcoming = next_slots(plan.schedule, clock.now(), 1) if plan.schedule else ()
-        options = RunOptions(owner=owner, stop=stop, next_slot=upcoming[0] if upcoming else None)
+        options = RunOptions(
+            owner=owner,
+            stop=stop,
+            next_slot=upcoming[0] if upcoming else None,
+            pools=work.pools,
+            hand_out=work.hand_outs[plan.name],
+        )
         document = await work_run(run, plan, storage, settings, options)
         return RunStatus(str(document["status"]))
 

@@ -5,16 +5,17 @@ from typing import Annotated
 import typer
 
 from app.cli.options import ConfigOption, JsonOption
+from app.cli.working import ConcurrencyOption
 
 
-def serve(*, config: ConfigOption = None) -> None:
+def serve(*, config: ConfigOption = None, concurrency: ConcurrencyOption = None) -> None:
     """Run every plan on its schedule, deliver messages and answer health checks."""
     from app.cli.service import serve_plans
     from app.cli.session import migrated_database, open_session
 
     session = open_session(config)
     with migrated_database(session.settings) as dsn:
-        serve_plans(session.settings, session.plans, dsn)
+        serve_plans(session.settings, session.plans, dsn, most_calls=concurrency)
 
 
 def status(

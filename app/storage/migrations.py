@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.domain.errors import SchemaMismatch, StorageUnavailable
-from app.storage.tables import BI_SCHEMA, SCHEMA
+from app.storage.tables import BI_SCHEMA, QUEUE_SCHEMA, SCHEMA
 from app.storage.views import READER_ROLE, create_statements, grant_statements
 
 _SCRIPTS = Path(__file__).resolve().parents[2] / "alembic"
@@ -88,6 +89,7 @@ def upgrade(dsn: str) -> Upgraded:
             _make_schema(connection, BI_SCHEMA)
             for statement in create_statements():
                 connection.exec_driver_sql(statement.replace("%", "%%"))  # the driver's escape
+        _make_queue(connection)
         return Upgraded(
             applied=before.pending, revision=before.head, grants_to_run=_grant(connection)
         )
@@ -121,6 +123,18 @@ def require_current(dsn: str) -> None:
     found = status(dsn)
     if found.state is not SchemaState.CURRENT:
         raise SchemaMismatch(_explain(found))
+
+
+def _make_queue(connection: Connection) -> None:
+    """Make the queue's own tables where they are missing; Alembic knows nothing of them."""
+    found = connection.execute(text(f"SELECT to_regclass('{QUEUE_SCHEMA}.procrastinate_jobs')"))
+    if found.scalar_one() is not None:
+        return
+    _make_schema(connection, QUEUE_SCHEMA)
+    statements = files("procrastinate.sql").joinpath("schema.sql").read_text(encoding="utf-8")
+    connection.execute(text(f"SET LOCAL search_path TO {QUEUE_SCHEMA}"))
+    connection.exec_driver_sql(statements.replace("%", "%%"))
+    connection.execute(text("SET LOCAL search_path TO public"))
 
 
 def engine_for(dsn: str) -> Engine:

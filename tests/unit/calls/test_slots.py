@@ -2,7 +2,8 @@ import asyncio
 
 import pytest
 
-from app.calls.slots import Slots
+from app.calls.slots import SlotPools, Slots
+from app.domain.models import Endpoint
 
 
 async def test_no_more_calls_are_in_flight_than_there_are_slots() -> None:
@@ -72,6 +73,51 @@ async def test_a_caller_who_stops_waiting_leaves_no_hole_in_the_line() -> None:
     assert slots.in_flight == 1
 
 
-def test_a_pool_without_slots_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        Slots(0)
+def test_less_than_no_slot_is_refused() -> None:
+    with pytest.raises(ValueError, match="less than no slot"):
+        Slots(-1)
+
+
+async def test_a_pool_of_nothing_holds_calls_back_until_it_gets_slots() -> None:
+    slots = Slots(0)
+    waiting = asyncio.create_task(slots.acquire())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    slots.limit(1)
+    await asyncio.wait_for(waiting, 1)
+    assert slots.in_flight == 1
+
+
+async def test_a_smaller_limit_is_kept_as_soon_as_calls_end() -> None:
+    slots = Slots(4)
+    for _ in range(4):
+        await slots.acquire()
+    slots.limit(2)
+    waiting = asyncio.create_task(slots.acquire())
+    for _ in range(2):
+        slots.release()
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    slots.release()
+    await asyncio.wait_for(waiting, 1)
+    assert slots.in_flight == 2
+
+
+def test_a_new_limit_keeps_what_throttling_took_away() -> None:
+    slots = Slots(10)
+    for _ in range(20):
+        slots.observe(throttled=True)
+    throttled = slots.size
+    assert throttled < 10
+    slots.limit(20)
+    assert slots.size == 2 * throttled
+
+
+async def test_endpoints_share_one_pool_by_key_and_follow_the_limit() -> None:
+    most = {"a": 3}
+    pools = SlotPools(lambda _endpoint: most["a"])
+    pool = pools.pool("a", Endpoint(base_url="http://localhost:1"))
+    assert pools.pool("a", Endpoint(base_url="http://localhost:1")) is pool
+    most["a"] = 1
+    pools.adjust()
+    assert pool.size == 1

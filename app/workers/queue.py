@@ -1,0 +1,204 @@
+"""The queue: shards as jobs on the results database.
+
+The queue only says who works next. What was done is told by our own rows: a job that is run twice,
+or too late, finds its shard done or its Fence gone.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import procrastinate
+import psycopg
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, JobRetry
+from procrastinate.retry import RetryDecision
+from procrastinate.worker import Worker
+
+from app.domain.errors import SchemaMismatch, StorageUnavailable
+
+SCHEMA = "switchwise_queue"
+HEARTBEAT_S = 5.0
+STALLED_S = 15.0
+GRACE_S = 15.0
+_TASK = "work_shard"
+_FETCH_S = 2.0
+_CONNECT: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "options": f"-c search_path={SCHEMA} -c statement_timeout=12s",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardJob:
+    """One shard to be worked, for the process that holds its Run."""
+
+    run_id: str
+    shard_no: int
+    holder: str
+
+
+class TryAgain(Exception):
+    """The job is to be run again after so many seconds."""
+
+    def __init__(self, after_s: float) -> None:
+        self.after_s = after_s
+        super().__init__(f"again in {after_s:.0f} s")
+
+
+Work = Callable[[ShardJob], Awaitable[None]]
+
+
+class ShardQueue:
+    """Shards as jobs; a job runs in one worker at a time, and again when that worker died.
+
+    Args:
+        dsn: The results database, without a pooler that shares sessions.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._connector = procrastinate.PsycopgConnector(
+            conninfo=dsn.replace("postgresql+psycopg://", "postgresql://", 1),
+            kwargs=_CONNECT,
+            min_size=1,
+            max_size=4,
+            timeout=10.0,
+        )
+        self._app = procrastinate.App(connector=self._connector)
+        self._work: Work | None = None
+        self._task = self._app.task(name=_TASK, pass_context=False)(self._run)
+        self._worker: Worker | None = None
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            StorageUnavailable: If the database cannot be reached.
+            SchemaMismatch: If it holds no queue.
+        """
+        try:
+            await self._app.open_async()
+            found = await self._rows("SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS has")
+        except (ConnectorException, psycopg.Error) as error:
+            raise StorageUnavailable("the queue cannot be reached") from error
+        if not found[0]["has"]:
+            await self.close()
+            raise SchemaMismatch("the database holds no queue: run switchwise db upgrade")
+
+    async def close(self) -> None:
+        """Give back all connections."""
+        await self._app.close_async()
+
+    # --- handing out ------------------------------------------------------------------------------
+
+    async def put(self, queue: str, jobs: Sequence[ShardJob]) -> None:
+        """Add jobs; one that waits already is not added again."""
+        for job in jobs:
+            deferrer = self._task.configure(
+                queue=queue, queueing_lock=f"{job.run_id}/{job.shard_no}"
+            )
+            with suppress(AlreadyEnqueued), _in_our_words():
+                await deferrer.defer_async(
+                    run_id=job.run_id, shard_no=job.shard_no, holder=job.holder
+                )
+
+    async def states(self, queue: str, run_id: str) -> Mapping[int, str]:
+        """The state of the latest job of each shard: todo, doing, failed or succeeded."""
+        rows = await self._rows(
+            "SELECT DISTINCT ON ((args->>'shard_no')::int) (args->>'shard_no')::int AS shard_no,"
+            " status::text AS status FROM procrastinate_jobs"
+            " WHERE queue_name = %(queue)s AND args->>'run_id' = %(run_id)s"
+            " ORDER BY (args->>'shard_no')::int, id DESC",
+            queue=queue,
+            run_id=run_id,
+        )
+        return {int(row["shard_no"]): str(row["status"]) for row in rows}
+
+    async def withdraw(self, queue: str, run_id: str) -> None:
+        """Remove all jobs of the Run that no worker is at."""
+        await self._rows(
+            "DELETE FROM procrastinate_jobs WHERE queue_name = %(queue)s"
+            " AND args->>'run_id' = %(run_id)s AND status <> 'doing' RETURNING id",
+            queue=queue,
+            run_id=run_id,
+        )
+
+    async def rescue(self, queue: str) -> None:
+        """Let jobs of dead workers be run by others."""
+        with _in_our_words():
+            stalled = await self._app.job_manager.get_stalled_jobs(
+                queue=queue, seconds_since_heartbeat=STALLED_S
+            )
+            for job in stalled:
+                await self._app.job_manager.retry_job(job)
+
+    # --- working ----------------------------------------------------------------------------------
+
+    async def run_worker(self, queues: Sequence[str], work: Work, *, at_once: int) -> None:
+        """Run jobs of these queues until `stop_worker`; raises when the database went away."""
+        self._work = work
+        self._worker = Worker(
+            self._app,
+            queues=queues,
+            name="shards",
+            concurrency=at_once,
+            fetch_job_polling_interval=_FETCH_S,
+            shutdown_graceful_timeout=GRACE_S,
+            delete_jobs="successful",
+            install_signal_handlers=False,
+            update_heartbeat_interval=HEARTBEAT_S,
+            stalled_worker_timeout=STALLED_S,
+        )
+        with _in_our_words():
+            await self._worker.run()  # type: ignore[no-untyped-call]
+
+    def stop_worker(self) -> None:
+        """Take no further job; those at work have seconds to end."""
+        if self._worker is not None:
+            self._worker.stop()  # type: ignore[no-untyped-call]
+
+    async def place(self) -> tuple[int, int]:
+        """Our place among the live workers, from 0, and how many there are."""
+        rows = await self._rows(
+            "SELECT id FROM procrastinate_workers"
+            " WHERE last_heartbeat > now() - make_interval(secs => %(stalled_s)s) ORDER BY id",
+            stalled_s=STALLED_S,
+        )
+        living = [int(row["id"]) for row in rows]
+        ours = self._worker.worker_id if self._worker is not None else None
+        if ours not in living:
+            return len(living), len(living) + 1
+        return living.index(ours), len(living)
+
+    async def _run(self, run_id: str, shard_no: int, holder: str) -> None:
+        if self._work is None:
+            raise JobRetry(_in(1.0))
+        try:
+            await self._work(ShardJob(run_id=run_id, shard_no=shard_no, holder=holder))
+        except TryAgain as again:
+            raise JobRetry(_in(again.after_s)) from again
+
+    async def _rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
+        with _in_our_words():
+            return list(await self._connector.execute_query_all_async(statement, **values))
+
+
+def _in(seconds: float) -> RetryDecision:
+    return RetryDecision(retry_in={"seconds": max(0, round(seconds))})
+
+
+class _in_our_words:  # noqa: N801 - reads as a statement
+    """Turn trouble with the database into StorageUnavailable."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, AlreadyEnqueued):
+            return
+        if isinstance(error, (ConnectorException, psycopg.OperationalError, OSError)):
+            raise StorageUnavailable("the queue cannot be reached") from error
