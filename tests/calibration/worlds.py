@@ -70,7 +70,9 @@ class World:
 
     `scores` draws quality for given means, `change(week, candidate)` moves a candidate over time,
     `price(week)` multiplies candidates' costs from then on (stored usage is re-priced), and
-    `spoil(rng, batch)` hides scores.
+    `hide_worst` leaves a share of replies unscored, the worst ones. `dear_tail` gives the
+    candidates' costs a log-normal tail of their own, `dear_calls` makes a share of their calls so
+    many times dearer; neither changes their mean cost.
     """
 
     name: str
@@ -84,6 +86,8 @@ class World:
     cost_sigma: float = COST_SIGMA
     cost_shared: float = COST_SHARED_VARIANCE
     pareto: float | None = None
+    dear_tail: float = 0.0
+    dear_calls: tuple[float, float] = (0.0, 1.0)
     change: Callable[[int, Candidate], Candidate] | None = None
     price: Callable[[int], float] | None = None
     wander: float = 0.0
@@ -102,6 +106,14 @@ class World:
 
     def price_factor(self, week: int) -> float:
         return 1.0 if self.price is None else self.price(week)
+
+    def _dear(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Floats | float:
+        share, factor = self.dear_calls
+        if share:
+            return np.where(rng.random(shape) < share, factor, 1.0) / (1 + share * (factor - 1))
+        if self.dear_tail:
+            return np.exp(self.dear_tail * rng.standard_normal(shape) - self.dear_tail**2 / 2)
+        return 1.0
 
     def truth(self, week: int = 0) -> Truth:
         p = self.primary
@@ -135,6 +147,7 @@ class World:
         else:
             tail = special.ndtr(-common.astype(np.float64))
             cost *= tail ** (-1 / self.pareto) * (self.pareto - 1) / self.pareto
+        cost[..., 1:] *= self._dear(rng, (*shape, self.models - 1))
         # traffic drifts: every model's prompts get longer and shorter together
         return np.asarray(cost * prices * np.exp(2 * self.wander * np.sin(week / 4.0)))
 
@@ -281,6 +294,22 @@ WORLDS: dict[str, World] = {
             pareto=2.2,
         ),
         World(
+            name="dear-tail-bar",
+            says="the candidate's costs alone have a heavy tail (sigma 1), R = .90 exactly",
+            candidates=(_at_ratio(BAR, 0.85),),
+            cost_sigma=0.5,
+            cost_shared=0.2,
+            dear_tail=1.0,
+        ),
+        World(
+            name="dear-calls-bar",
+            says="2 % of the candidate's calls cost 20 times as much, R = .90 exactly",
+            candidates=(_at_ratio(BAR, 0.75),),
+            cost_sigma=0.5,
+            cost_shared=0.2,
+            dear_calls=(0.02, 20.0),
+        ),
+        World(
             name="cheap-bad",
             says="quality .33 against .91 at 1/79 of the cost per point",
             primary=Candidate(quality=0.91),
@@ -355,6 +384,22 @@ WORLDS: dict[str, World] = {
             candidates=(_at_ratio(BAR, 0.77),),
             cost_sigma=0.05,
             cost_shared=0.0,
+        ),
+        World(
+            name="binary-of-four",
+            says="four candidates: 6 % lost, 1 % won, each at D = -.05 exactly",
+            scores="binary",
+            flips=(0.06, 0.01),
+            candidates=(Candidate(quality=0.70, cost=0.5),) * 4,
+        ),
+        World(
+            name="binary-clustered",
+            says="6 % lost, 1 % won, conversations of 4 mostly together, D = -.05 exactly",
+            scores="binary",
+            flips=(0.06, 0.01),
+            candidates=(Candidate(quality=0.70, cost=0.5),),
+            turns=4,
+            icc=0.9,
         ),
         World(
             name="worst-unscored",

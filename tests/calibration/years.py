@@ -26,6 +26,9 @@ from tests.calibration.worlds import Batch, Floats, World
 
 BATCH_YEARS = 250
 
+WORST_KINDS = ("", "worst_")
+"""Statistics that a window must pass with: as scored, and with unscored replies at their worst."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weeks:
@@ -198,7 +201,7 @@ def look(
     """
     span = weeks.mean.shape[1]
     factor = np.ones(span) if price is None else price
-    kinds = [""] if weeks.worst_mean is weeks.mean else ["", "worst_"]
+    kinds = ("",) if weeks.worst_mean is weeks.mean else WORST_KINDS
     pools = {(kind, size): _pool(weeks, size, factor, kind) for kind in kinds for size in WINDOWS}
     if corrections is not None:
         pools = {key: _corrected(pool, corrections) for key, pool in pools.items()}
