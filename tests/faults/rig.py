@@ -35,6 +35,7 @@ CONCURRENCY = 8
 NAMES = {PRIME: "prime", SWIFT: "swift", MINI: "mini", LARGE: "large"}
 _ROWS = 400
 _POLL_S = 0.02
+_ENDED = ("done", "partial", "failed")
 
 
 @dataclass(slots=True)
@@ -74,6 +75,9 @@ class Rig:
         """Start the service at an address of its own."""
         self.plan["server"] = {"bind": f"127.0.0.1:{free_port()}"}
         return self.start("serve")
+
+    def worker(self, *options: str) -> Forked:
+        return self.start("worker", *options)
 
     def serve_as_pid_1(self) -> subprocess.Popen[bytes]:
         """Start the service as the first process of a namespace of its own, as in a container."""
@@ -127,8 +131,16 @@ class Rig:
 
     def received(self) -> int:
         """How many calls have reached the gateway, those in flight included."""
+        return int(self._counts()["received"])
+
+    def peak_in_flight(self) -> int:
+        """Most calls that the gateway had at the same time."""
+        return int(self._counts()["peak_in_flight"])
+
+    def _counts(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self.url}/_sandbox/calls", timeout=10) as answer:
-            return int(json.load(answer)["received"])
+            counts: dict[str, Any] = json.load(answer)
+            return counts
 
     def change_world(self, change: Callable[[World], World]) -> None:
         """Change the World while the gateway runs."""
@@ -160,6 +172,15 @@ class Rig:
         self.until(
             lambda: process.poll() is not None or self.received() >= count,
             what=f"{count} calls received",
+        )
+
+    def until_more(self, count: int, *, within_s: float) -> None:
+        """Wait until so many more calls have reached the gateway, or the Run has ended."""
+        seen = self.received()
+        self.until(
+            lambda: self.received() >= seen + count or self.status() in _ENDED,
+            within_s=within_s,
+            what=f"{count} more calls",
         )
 
     # --- the database -----------------------------------------------------------------------------

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from app.sandbox.world import Fault, FaultKind
-from app.sandbox.worlds import LARGE, PRICES, PRIME
-from tests.faults.rig import Rig, moments, rig
+from app.sandbox.worlds import LARGE, PRIME
+from tests.faults.ledgers import paid, used
+from tests.faults.rig import moments, rig
 
 CAP_USD = Decimal("1.00")
 
@@ -36,26 +37,3 @@ def test_no_kill_lets_a_run_spend_more_than_its_cap(
         assert used(made) <= CAP_USD
         assert paid(made) <= CAP_USD
         assert len(made.messages()) == 1
-
-
-def used(made: Rig) -> Decimal:
-    """What the ledger has charged to the cap; never less than the journal says."""
-    ledger = made.value("SELECT coalesce(max(reserved_usd + spent_usd), 0) FROM switchwise.ledger")
-    journal = made.value(
-        "SELECT coalesce(sum(coalesce(cost_usd, reserved_usd)), 0) FROM switchwise.attempts"
-    )
-    assert ledger == journal
-    return Decimal(ledger)
-
-
-def paid(made: Rig) -> Decimal:
-    """What the gateway would bill for every call that reached it."""
-    return sum(
-        (
-            (call["input_tokens"] * price["input"] + call["output_tokens"] * price["output"])
-            / 1_000_000
-            for call in made.calls()
-            if call["is_paid"] and (price := PRICES[call["model"]])
-        ),
-        Decimal(0),
-    )
