@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import JsonOption
+from app.cli.options import ConfigOption, JsonOption
 
 
 def db_app() -> typer.Typer:
@@ -12,6 +12,7 @@ def db_app() -> typer.Typer:
     app = typer.Typer(help="The results database: schema and access.", no_args_is_help=True)
     app.command("upgrade")(upgrade)
     app.command("status")(status)
+    app.command("prune")(prune)
     app.command("psql", context_settings={"ignore_unknown_options": True})(psql)
     return app
 
@@ -61,6 +62,35 @@ def status(*, as_json: JsonOption = False) -> None:
             print_text(f"  pending: {revision}")
     if found.state is not migrations.SchemaState.CURRENT:
         raise typer.Exit(3)
+
+
+def prune(
+    *,
+    config: ConfigOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be removed, remove nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what is older than `retention` of each plan allows; `serve` does so every day."""
+    import asyncio
+    from dataclasses import asdict
+
+    from app.cli.output import print_json, print_text
+    from app.cli.session import migrated_database, open_session
+    from app.wiring import clock_for, prune_results
+
+    session = open_session(config)
+    now = clock_for(session.settings).now()
+    with migrated_database(session.settings) as dsn:
+        found = asyncio.run(prune_results(dsn, session.plans, now=now, is_trial=dry_run))
+    if as_json:
+        print_json({"is_trial": dry_run, "plans": [asdict(one) for one in found]})
+        return
+    for one in found:
+        counts = {key: value for key, value in asdict(one).items() if value and key != "plan_name"}
+        said = ", ".join(f"{value:,} {key}" for key, value in counts.items()) or "nothing"
+        print_text(f"{one.plan_name}: {said} {'to remove' if dry_run else 'removed'}")
 
 
 def psql(

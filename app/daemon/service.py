@@ -5,10 +5,11 @@ or vanish; a slot has one Run, and a Run one holder.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -24,6 +25,10 @@ from app.ports import AlertStore, Clock, Heartbeat, Notifier, RunStore
 TICK_S = 5.0
 GRACE_S = 18.0
 OUTBOX_S = 2.0
+HOUSEKEEPING_S = 24 * 3600
+HOUSEKEEPING_JITTER_S = 600
+FIRST_HOUSEKEEPING_S = 300
+"""A service that restarts every day still comes to it, one that crashes at once does not."""
 
 _log = structlog.get_logger(__name__)
 Execute = Callable[[Run, Plan], Awaitable[RunStatus]]
@@ -38,6 +43,7 @@ class DaemonTools:
         free_abandoned: Gives a Run's lease back when its holder has certainly ended.
         seed_for: The seed of a slot's Run.
         stop: Set to stop; calls in flight end and settle.
+        housekeep: Removes what has been kept long enough, once a day.
     """
 
     store: RunStore
@@ -51,6 +57,7 @@ class DaemonTools:
     stop: asyncio.Event
     owner: str
     tick_s: float = TICK_S
+    housekeep: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(slots=True)
@@ -89,6 +96,17 @@ class Daemon:
             coalesce=True,
             misfire_grace_time=None,
         )
+        if self._tools.housekeep is not None:
+            scheduler.add_job(
+                self._housekeep_safely,
+                "interval",
+                seconds=HOUSEKEEPING_S,
+                jitter=HOUSEKEEPING_JITTER_S,
+                max_instances=1,
+                coalesce=True,
+                misfire_grace_time=None,
+                next_run_time=datetime.fromtimestamp(time.time() + FIRST_HOUSEKEEPING_S, UTC),
+            )
         scheduler.start()
         deliveries = asyncio.create_task(self._deliver_until_stopped())
         try:
@@ -200,6 +218,15 @@ class Daemon:
         self.health.last_error = None
         self.health.ticked_at = began
         self.health.is_ticking = True
+
+    async def _housekeep_safely(self) -> None:
+        """Remove old rows; trouble is logged and tomorrow tries again."""
+        if self._tools.housekeep is None or self._tools.stop.is_set():
+            return
+        try:
+            await self._tools.housekeep()
+        except SwitchwiseError as error:
+            _log.warning("housekeeping failed", error=type(error).__name__, reason=str(error))
 
     async def _deliver_until_stopped(self) -> None:
         tools = self._tools
