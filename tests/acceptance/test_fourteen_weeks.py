@@ -87,6 +87,7 @@ def assert_story(weeks: Sequence[Told], seed: int) -> None:
     assert wrongs(messages) == []
 
 
+@pytest.mark.slow
 def test_the_channel_hears_of_the_good_candidate_the_regression_and_the_outage_and_nothing_else(
     database_url: str, tmp_path: Path
 ) -> None:
