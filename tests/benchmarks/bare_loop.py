@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import Any
 
 import anthropic
 
@@ -12,19 +13,21 @@ async def main(base_url: str, calls: int, concurrency: int) -> None:
     slots = asyncio.Semaphore(concurrency)
 
     async def call(number: int) -> None:
-        messages = [{"role": "user", "content": f"Where is parcel {number}? It was due on Monday."}]
+        messages: list[Any] = [
+            {"role": "user", "content": f"Where is parcel {number}? It was due on Monday."}
+        ]
         async with slots:
             if number % 2:
                 await client.messages.create(
                     model="sandbox-swift",
                     max_tokens=512,
-                    messages=messages,  # type: ignore[arg-type]
+                    messages=messages,
                 )
                 return
-            stream = await client.messages.create(
+            stream: anthropic.AsyncStream[Any] = await client.messages.create(
                 model="sandbox-prime",
                 max_tokens=512,
-                messages=messages,  # type: ignore[arg-type]
+                messages=messages,
                 stream=True,
             )
             async for _event in stream:
