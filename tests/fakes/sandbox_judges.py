@@ -27,7 +27,9 @@ class SandboxMind:
 
     def __call__(self, request: CallRequest) -> Completion:
         ask = _ask(request)
-        answer = self._brain.answer(ask, week=self._week, repeats=lambda judged: self._times[judged])
+        answer = self._brain.answer(
+            ask, week=self._week, repeats=lambda judged: self._times[judged]
+        )
         self._times[answer.judged or ""] += 1
         call = {"type": "tool_use", "id": "t", "name": answer.tool}
         calls = () if answer.tool is None else ({**call, "input": json.loads(answer.tool_input)},)

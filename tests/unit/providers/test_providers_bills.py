@@ -196,7 +196,7 @@ async def called(*answers: Completion | Failure) -> tuple[Reply, Ledger]:
     provider = FakeProvider(answers)
     caller = Caller(
         provider_for=lambda _endpoint: provider,
-        journal=ledger,  # type: ignore[arg-type]
+        journal=ledger,
         clock=HandClock(),
         rng=random.Random(1),
         policy=CallerPolicy(primary=model.endpoint),
