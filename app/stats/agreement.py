@@ -10,9 +10,15 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
-from app.stats.arrays import FloatArray, IntArray, InvalidNumbersError, NotEnoughDataError, finite
+from app.stats.arrays import (
+    FloatArray,
+    IntArray,
+    InvalidNumbersError,
+    NotEnoughDataError,
+    average_ranks,
+    finite,
+)
 from app.stats.estimates import Estimate
 from app.stats.intervals import CONFIDENCE, normal_quantile, resampled_counts
 
@@ -95,7 +101,7 @@ def spearman(
     _check_ratings(a, b)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    rho = float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+    rho = float(np.corrcoef(average_ranks(a), average_ranks(b))[0, 1])
     rho = max(-1.0, min(1.0, rho))
     inner = max(-1 + 1e-12, min(1 - 1e-12, rho))
     half = normal_quantile(confidence) * sqrt((1 + rho**2 / 2) / (a.size - 3))
