@@ -4,8 +4,9 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import asdict
 
 import structlog
 from starlette.applications import Starlette
@@ -19,8 +20,12 @@ from app.domain.runs import Run, RunStatus
 from app.plans.addresses import is_loopback
 from app.ports import Clock, Notifier
 from app.settings import Settings
+from app.storage import metrics_queries
+from app.storage.engine import Database
+from app.storage.metrics_queries import Gauge
 from app.storage.migrations import require_current
 from app.web.health import Check, health_routes
+from app.web.metrics import ReadGauges, metrics_routes
 from app.wiring import (
     RunOptions,
     SharedWork,
@@ -31,6 +36,7 @@ from app.wiring import (
     notifier_for,
     open_storage,
     owner_name,
+    prune_results,
     seed_for,
     shared_work,
     work_run,
@@ -137,6 +143,7 @@ async def _serve(
         open_storage(dsn, clock, plans) as storage,
         _notifiers(plans, clock) as notifiers,
         shared_work(plans, storage, settings, owner=owner, most_calls=most_calls) as work,
+        _gauges(dsn, clock) as read_gauges,
     ):
         tools = DaemonTools(
             store=storage.runs,
@@ -149,16 +156,44 @@ async def _serve(
             seed_for=seed_for,
             stop=stop,
             owner=owner,
+            housekeep=_housekeeping(dsn, plans, clock),
         )
         daemon = Daemon(plans, tools)
-        routes = health_routes(
-            alive=_alive(daemon, storage, clock, tools.tick_s), ready=_ready(dsn)
-        )
+        routes = [
+            *health_routes(alive=_alive(daemon, storage, clock, tools.tick_s), ready=_ready(dsn)),
+            *metrics_routes(read_gauges),
+        ]
         async with (
             serving(Starlette(routes=routes), listener),
             _working(work, stop) if most_calls != 0 else nullcontext(),
         ):
             await daemon.serve()
+
+
+@asynccontextmanager
+async def _gauges(dsn: str, clock: Clock) -> AsyncIterator[ReadGauges]:
+    """Reads what is scraped, over a connection of its own."""
+    database = Database(dsn, pool_size=1)
+
+    async def read() -> Sequence[Gauge]:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            return await metrics_queries.read_gauges(database, now=clock.now())
+
+    try:
+        yield read
+    finally:
+        await database.close()
+
+
+def _housekeeping(dsn: str, plans: Sequence[Plan], clock: Clock) -> Callable[[], Awaitable[None]]:
+    """Removes what the plans no longer keep, and logs what it was."""
+
+    async def housekeep() -> None:
+        for pruned in await prune_results(dsn, plans, now=clock.now()):
+            counts = asdict(pruned)
+            _log.info("pruned", plan=counts.pop("plan_name"), **counts)
+
+    return housekeep
 
 
 def _executor(
