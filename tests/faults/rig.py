@@ -11,7 +11,7 @@ import subprocess
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,7 +33,6 @@ from tests.processes import command, environment
 
 CONCURRENCY = 8
 NAMES = {PRIME: "prime", SWIFT: "swift", MINI: "mini", LARGE: "large"}
-_ROWS = 400
 _POLL_S = 0.02
 _ENDED = ("done", "partial", "failed")
 
@@ -82,14 +81,22 @@ class Rig:
     def serve_as_pid_1(self) -> subprocess.Popen[bytes]:
         """Start the service as the first process of a namespace of its own, as in a container."""
         self.plan["server"] = {"bind": f"127.0.0.1:{free_port()}"}
-        plan = self.folder / "plan-of-pid-1.yaml"
+        return self.start_afresh("serve", wrapper=("unshare", "--pid", "--fork"))
+
+    def start_afresh(self, *arguments: str, wrapper: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start a command that loads everything itself, to be measured."""
+        name = f"afresh-{time.monotonic_ns()}"
+        plan = self.folder / f"{name}.yaml"
         plan.write_text(yaml.safe_dump(self.plan), encoding="utf-8")
-        with (self.folder / "err-of-pid-1").open("wb") as errors:
+        with (
+            (self.folder / f"{name}-out").open("wb") as out,
+            (self.folder / f"{name}-err").open("wb") as errors,
+        ):
             return subprocess.Popen(
-                ["unshare", "--pid", "--fork", *command("serve", "--config", str(plan))],
+                [*wrapper, *command(*arguments, "--config", str(plan))],
                 cwd=self.folder,
                 env=self._environment(),
-                stdout=subprocess.DEVNULL,
+                stdout=out,
                 stderr=errors,
             )
 
@@ -319,10 +326,11 @@ def rig(
     world: World | None = None,
     logs_end_at: datetime | None = None,
     weeks: int = 1,
+    rows: int = 400,
 ) -> Iterator[Rig]:
     """Seed the log table, start the sandbox, and end every process afterwards."""
     logs_end_at = logs_end_at or datetime.fromtimestamp(time.time(), UTC)
-    seed_logs(dsn, weeks=weeks, rows_per_week=_ROWS, ends_at=logs_end_at, seed=11)
+    seed_logs(dsn, weeks=weeks, rows_per_week=rows, ends_at=logs_end_at, seed=11)
     world = world or slower(named_world("calm"), ttft_ms=ttft_ms)
     (folder / "world.json").write_text(json.dumps(world.to_json()), encoding="utf-8")
     with running_process(
