@@ -283,7 +283,7 @@ async def next_shards(run: Run, sample: Sample, tools: RunTools) -> Sequence[Sha
     if not cases:
         return ()
     models = await _models_of_block(run, sample, block, tools)
-    if len(models) < 2:
+    if len(models) < 2 and not _needs_fresh_level(tools.plan):
         return ()
     fresh = list(cut_shards(run.run_id, cases, block=block, models=models, first_no=len(shards)))
     if block == 0:
@@ -311,10 +311,19 @@ def _opening_shards(run: Run, sample: Sample, tools: RunTools, *, first_no: int)
     return (*anchors, canaries)
 
 
+def _needs_fresh_level(plan: Plan) -> bool:
+    """Whether the primary answers the whole Sample, also when every candidate sits out.
+
+    A change of the traffic shows in the primary's mean on fresh prompts alone; on one block of them
+    it would not. Without anchors there is no such reading, and nothing left to compare.
+    """
+    return plan.sample.anchors > 0 and plan.privacy.store_bodies != "none"
+
+
 async def _models_of_block(
     run: Run, sample: Sample, block: int, tools: RunTools
 ) -> tuple[str, ...]:
-    """Names of the models called in a block; with the primary alone there is nothing to compare."""
+    """Names of the models called in a block."""
     dropped: Mapping[str, str] = {}
     if block > 0 and tools.plan.sample.adaptive:
         results = await tools.runs.results(run.run_id)

@@ -1,5 +1,6 @@
 """`report`, `history`, `explain`, `cases`: what is stored, without calling anything."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -68,6 +69,15 @@ def explain(
     run: RunArgument = None,
     config: ConfigOption = None,
     plan: PlanOption = None,
+    case: Annotated[
+        str | None,
+        typer.Option(
+            "--case", help="Explain the scores of one case (or its beginning).", show_default=False
+        ),
+    ] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="With --case: show prompt, replies and reasons.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Explain the verdicts of a run: every test of the policy with its numbers."""
@@ -75,11 +85,36 @@ def explain(
     from app.cli.output import console, print_json
     from app.cli.stored import read_stored, stored_document
 
+    if case is not None:
+        _explain_case(run, case, config, plan, texts=texts, as_json=as_json)
+        return
     document = read_stored(config, plan, lambda storage, name: stored_document(storage, name, run))
     if as_json:
         print_json(explanation(document))
     else:
         print_explanation(document, console())
+
+
+def _explain_case(
+    run: str | None,
+    case_id: str,
+    config: Path | None,
+    plan: str | None,
+    *,
+    texts: bool,
+    as_json: bool,
+) -> None:
+    from app.cli.case_explanations import explained_case, print_case, without_texts
+    from app.cli.output import console, print_json
+    from app.cli.stored import read_stored
+
+    found = read_stored(
+        config, plan, lambda storage, name: explained_case(storage, name, run, case_id)
+    )
+    if as_json:
+        print_json(found if texts else without_texts(found))
+    else:
+        print_case(found if texts else without_texts(found), console(), with_texts=texts)
 
 
 def cases(

@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 import psycopg
 
+from app.cli.case_explanations import explained_case, without_texts
 from app.cli.labelling import exported_pairs, imported, sheet_of
 from app.evaluation.label_sheets import read_sheet
 from app.wiring import Storage
-from tests.fixtures.judged_weeks import FIRST_SLOT_AFTER, JudgedWeeks, Told, simulate
+from tests.fixtures.judged_weeks import FIRST_SLOT_AFTER, RUBRIC, JudgedWeeks, Told, simulate
 
 SMALL = JudgedWeeks(n=40, anchors=0, rows_per_week=120)
 
@@ -114,6 +115,32 @@ _CANARY_CALLS = """
     WHERE purpose = 'judge' AND case_id NOT IN (SELECT case_id FROM switchwise.cases)
 """
 _SPENT = "SELECT purpose, sum(cost_usd) FROM switchwise.attempts GROUP BY 1"
+
+
+def test_a_chosen_case_is_explained_by_rubric_reply_score_and_reason(
+    database_url: str, tmp_path: Path
+) -> None:
+    shown: list[dict[str, Any]] = []
+
+    async def look(_told: Told, _url: str, storage: Storage) -> None:
+        with psycopg.connect(database_url) as connection:
+            found = connection.execute("SELECT case_id::text FROM switchwise.cases").fetchone()
+        assert found is not None
+        shown.append(await explained_case(storage, "judged", None, found[0][:13]))
+
+    simulate(database_url, tmp_path, SMALL, after=look)
+
+    (case,) = shown
+    assert case["rubrics"] == {"judge": RUBRIC}
+    assert {model["name"] for model in case["models"]} >= {"prime"}
+    prime = next(model for model in case["models"] if model["name"] == "prime")
+    judged = next(score for score in prime["scores"] if score["evaluator"] == "judge")
+    assert prime["reply"]
+    assert judged["reason"]
+    assert judged["score"] == prime["quality"]
+    hidden = without_texts(case)
+    assert str(prime["reply"]) not in str(hidden)
+    assert judged["reason"] not in str(hidden)
 
 
 def test_a_changed_rubric_breaks_the_epoch_in_report_and_message(
