@@ -61,6 +61,11 @@ def _tables(one: Document) -> Iterator[Table]:
         columns=("Test", "Found", "Needed", "Result"),
         rows=list(_test_rows(tests)),
     )
+    yield Table(
+        title="What would end it on the longest window, by its 95 % bounds",
+        columns=("Verdict", "Found", "Said if", "Result"),
+        rows=list(_bound_rows(one, tests)),
+    )
     critical = tests["critical_value"]
     yield Table(
         title=f"Windows: a switch needs z ≥ {number(critical)} in one of them",
@@ -117,6 +122,38 @@ def _test_rows(tests: Document) -> Iterator[tuple[str, str, str, str]]:
     )
 
 
+def _bound_rows(one: Document, tests: Document) -> Iterator[tuple[str, str, str, str]]:
+    """The verdicts that an interval decides, with the margin to each."""
+    delta, value = one.get("quality_delta") or {}, one.get("value_ratio") or {}
+    margin, bar = tests["quality"]["margin"], tests["value"]["bar"]
+    upper, lower = delta.get("high"), value.get("low")
+    yield (
+        "worse",
+        f"quality at most {number(upper, 3)}",
+        f"below −{number(margin, 3)}",
+        _reached(None if upper is None else -margin - upper),
+    )
+    yield (
+        "dearer",
+        f"value ratio at least {number(lower, 3)}",
+        "above 1",
+        _reached(None if lower is None else lower - 1),
+    )
+    yield (
+        "keep",
+        f"value ratio at least {number(lower, 3)}",
+        f"above {number(bar, 3)}",
+        _reached(None if lower is None else lower - bar),
+    )
+
+
+def _reached(margin: float | None) -> str:
+    """Whether a bound is passed, and by how much or how far it is away."""
+    if margin is None:
+        return ABSENT
+    return f"yes, by {number(margin, 3)}" if margin > 0 else f"no, {number(-margin, 3)} away"
+
+
 def _window_row(window: Document) -> tuple[str, ...]:
     short = window.get("short_of_z")
     return (
@@ -141,6 +178,11 @@ def _lines(one: Document) -> Iterator[str]:
         yield f"State: {one['state']}."
     if tests.get("unmeasured"):
         yield f"Not measured this week: {tests['unmeasured']}."
+    assumed: Document = tests.get("assumptions") or {}
+    if assumed.get("human_labels"):
+        yield f"Quality is corrected by {whole(assumed['human_labels'])} pairs labelled by people."
+    elif assumed.get("bias_allowance"):
+        yield f"Assumed: the judge favours the candidate by {number(assumed['bias_allowance'], 3)}."
     if one.get("epoch_reason"):
         yield f"Evidence before this was put aside: {one['epoch_reason']}."
     yield from _counted("Pairs left out", tests.get("dropped_pairs"))

@@ -98,3 +98,24 @@ def test_the_json_form_holds_the_tests_as_stored() -> None:
     told = explanation(document(comparisons=[comparison("haiku", tests=TESTS)]))
     assert told["comparisons"][0]["tests"] == TESTS
     assert told["comparisons"][0]["verdict"] == "switch"
+
+
+def test_verdicts_that_a_bound_decides_come_with_the_margin_to_them() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    one = comparison("haiku", tests=TESTS) | {
+        "quality_delta": {"value": -0.09, "low": -0.12, "high": -0.06},
+        "value_ratio": {"value": 0.62, "low": 0.58, "high": 0.66},
+    }
+    print_explanation(document(comparisons=[one]), console)
+    assert isinstance(console.file, io.StringIO)
+    told = " ".join(console.file.getvalue().split())
+
+    assert "worse quality at most −0.060 below −0.050 yes, by 0.010" in told
+    assert "dearer value ratio at least 0.580 above 1 no, 0.420 away" in told
+    assert "keep value ratio at least 0.580 above 0.900 no, 0.320 away" in told
+
+
+def test_a_correction_by_human_labels_is_told() -> None:
+    told = explained(assumptions={"human_labels": 210, "bias_allowance": 0.0})
+
+    assert "corrected by 210 pairs labelled by people" in told
