@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 SHAPES = ("circle", "square", "diamond", "triangle", "nabla", "plus", "cross", "star")
 """Marks by style: a model is told by its shape as well as by its colour."""
@@ -106,14 +107,29 @@ class Scatter:
     best: tuple[str, ...]
 
 
+class Dot(NamedTuple):
+    """One reading on a line, as places; `text` tells it, and is empty on long lines."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One model over time, in pieces: within a piece its figures may be compared."""
+    """One model over time, in pieces: within a piece its figures may be compared.
+
+    Attributes:
+        is_told: Whether the line is short enough for a mark and words on each point.
+    """
 
     name: str
     is_primary: bool
     style: int
-    pieces: tuple[tuple[Mark, ...], ...]
+    is_told: bool
+    pieces: tuple[tuple[Dot, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +238,8 @@ def trend(
     by_name: dict[str, list[Reading]] = {name: [] for name in names}
     for one in ordered:
         by_name[one.name].append(one)
-    lines = tuple(_line(by_name[name], styles[name], x, y, unit) for name in names)
+    places = {at: x.place(at.timestamp()) for at in {one.at for one in ordered}}
+    lines = tuple(_line(by_name[name], styles[name], places, y, unit) for name in names)
     return Trend(
         title=title,
         x=_time_axis(x, [one.at for one in ordered]),
@@ -410,33 +427,30 @@ def _outside(box: _Box) -> float:
 
 
 def _line(
-    readings: Sequence[Reading], style: int, x: Scale, y: Scale, unit: Callable[[float], str]
+    readings: Sequence[Reading],
+    style: int,
+    x: Mapping[datetime, float],
+    y: Scale,
+    unit: Callable[[float], str],
 ) -> Line:
     is_told = len(readings) <= MOST_TOLD_POINTS
-    pieces: dict[int, list[Mark]] = {}
+    place = y.place
+    pieces: dict[int, list[Dot]] = {}
     for one in readings:
-        text = _told(one, unit) if is_told else ""
-        pieces.setdefault(one.piece, []).append(_trend_mark(one, style, text, x, y))
+        dot = Dot(
+            x[one.at],
+            place(one.value),
+            None if one.low is None else place(one.low),
+            None if one.high is None else place(one.high),
+            _told(one, unit) if is_told else "",
+        )
+        pieces.setdefault(one.piece, []).append(dot)
     return Line(
         name=readings[0].name,
         is_primary=readings[0].is_primary,
         style=style,
+        is_told=is_told,
         pieces=tuple(tuple(piece) for piece in pieces.values()),
-    )
-
-
-def _trend_mark(one: Reading, style: int, text: str, x: Scale, y: Scale) -> Mark:
-    return Mark(
-        name=one.name,
-        is_primary=one.is_primary,
-        style=style,
-        x=Span(point=x.place(one.at.timestamp())),
-        y=Span(
-            point=y.place(one.value),
-            low=None if one.low is None else y.place(one.low),
-            high=None if one.high is None else y.place(one.high),
-        ),
-        text=text,
     )
 
 

@@ -7,8 +7,8 @@ from markupsafe import Markup, escape
 
 from app.domain.charts import (
     LABEL_GAP,
-    MOST_TOLD_POINTS,
     Axis,
+    Dot,
     Line,
     Mark,
     Scatter,
@@ -194,33 +194,36 @@ def _bar(x1: float, x2: float, y1: float, y2: float) -> Markup:
 def _line(line: Line, area: _Area) -> Markup:
     """Bands, lines and marks of one model; of what is put together here only texts are foreign."""
     parts = [f'<g class="s{line.style % 8}{" primary" if line.is_primary else ""}">']
-    is_marked = sum(map(len, line.pieces)) <= MOST_TOLD_POINTS
+    left, wide = area.x(0), area.x(1) - area.x(0)
+    ground, tall = area.y(0), area.y(0) - area.y(1)
     for piece in line.pieces:
-        places = [(area.x(mark.x.point), area.y(mark.y.point)) for mark in piece]
         if band := _band(piece, area):
             parts.append(f'<polygon class="band" points="{band}"/>')
-        path = " ".join(f"{x},{y}" for x, y in places)
+        path = " ".join(f"{left + dot.x * wide:.1f},{ground - dot.y * tall:.1f}" for dot in piece)
         parts.append(f'<polyline class="line" points="{path}"/>')
-        if is_marked:
+        if line.is_told:
             parts += [
-                f"<g>{_shape(line.style, x, y, 4)}<title>{escape(mark.text)}</title></g>"
-                for mark, (x, y) in zip(piece, places, strict=True)
+                f"<g>{_shape(line.style, area.x(dot.x), area.y(dot.y), 4)}"
+                f"<title>{escape(dot.text)}</title></g>"
+                for dot in piece
             ]
     return Markup("".join((*parts, "</g>")))  # noqa: S704 - texts are escaped above
 
 
-def _band(piece: Sequence[Mark], area: _Area) -> str:
+def _band(piece: Sequence[Dot], area: _Area) -> str:
     """The corners of a piece's intervals; a point alone gets a sliver."""
+    left, wide = area.x(0), area.x(1) - area.x(0)
+    ground, tall = area.y(0), area.y(0) - area.y(1)
     known = [
-        (area.x(mark.x.point), area.y(mark.y.low), area.y(mark.y.high))
-        for mark in piece
-        if mark.y.low is not None and mark.y.high is not None
+        (left + dot.x * wide, ground - dot.low * tall, ground - dot.high * tall)
+        for dot in piece
+        if dot.low is not None and dot.high is not None
     ]
     if len(known) == 1:
         x, low, high = known[0]
         known = [(x - 2, low, high), (x + 2, low, high)]
-    upper = [f"{x},{high}" for x, _, high in known]
-    lower = [f"{x},{low}" for x, low, _ in reversed(known)]
+    upper = [f"{x:.1f},{high:.1f}" for x, _, high in known]
+    lower = [f"{x:.1f},{low:.1f}" for x, low, _ in reversed(known)]
     return " ".join((*upper, *lower))
 
 
