@@ -8,7 +8,7 @@ Särndal, Swensson & Wretman (1992), Model Assisted Survey Sampling, section 5.5
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import isfinite
 from typing import Any, Self, cast
@@ -59,6 +59,8 @@ class Moments:
             conversation were independent; compared with `cov` it tells what repetition costs.
         cost_thirds: Third central moments of the mean costs: (ccc, ccp, cpp, ppp). They tell when
             the candidate's bill has the heavier tail, which a mean and a variance hide.
+        difference_third: Third central moment of the mean quality difference: below 0 where the
+            candidate seldom fails, but then by much.
     """
 
     mean: Vector
@@ -68,10 +70,11 @@ class Moments:
     df: float
     loose_variance: float
     cost_thirds: Vector
+    difference_third: float
 
     def __post_init__(self) -> None:
         numbers = (*self.mean, *chain(*self.cov), self.n_eff, self.df)
-        numbers += (self.loose_variance, *self.cost_thirds)
+        numbers += (self.loose_variance, *self.cost_thirds, self.difference_third)
         if len(self.mean) != 4 or [len(row) for row in self.cov] != [4, 4, 4, 4]:
             raise InvalidNumbersError("moments are four means and a 4x4 covariance")
         if not all(map(isfinite, numbers)):
@@ -105,6 +108,23 @@ class Moments:
         if_independent = self.loose_variance + turns / self.n_eff**2
         return self.n_eff / min(max(seen / if_independent, 1.0), turns)
 
+    def grown(self, times: float) -> Self:
+        """Return the moments of so many times as many pairs that are just like these."""
+        a, b, c, d = (
+            (row[0] / times, row[1] / times, row[2] / times, row[3] / times) for row in self.cov
+        )
+        ccc, ccp, cpp, ppp = (third / times**2 for third in self.cost_thirds)
+        return replace(
+            self,
+            cov=(a, b, c, d),
+            n_eff=self.n_eff * times,
+            clusters=max(2, round(self.clusters * times)),
+            df=self.df * times,
+            loose_variance=self.loose_variance / times,
+            cost_thirds=(ccc, ccp, cpp, ppp),
+            difference_third=self.difference_third / times**2,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that `from_json` turns back into equal Moments."""
         return {
@@ -115,6 +135,7 @@ class Moments:
             "df": self.df,
             "loose_variance": self.loose_variance,
             "cost_thirds": list(self.cost_thirds),
+            "difference_third": self.difference_third,
         }
 
     @classmethod
@@ -128,6 +149,7 @@ class Moments:
             df=float(document["df"]),
             loose_variance=float(document["loose_variance"]),
             cost_thirds=_vector(document["cost_thirds"]),
+            difference_third=float(document["difference_third"]),
         )
 
 
@@ -144,6 +166,7 @@ class Evidence:
         df: Degrees of freedom of `cov`.
         loose_variance: As in `Moments`.
         cost_thirds: As in `Moments`.
+        difference_third: As in `Moments`.
         n10: Effective number of pairs in which only the primary succeeded.
         n01: Effective number of pairs in which only the candidate succeeded.
         worst: The same moments over all pairs, with the candidate's unscored replies at 0 and the
@@ -166,6 +189,7 @@ class Evidence:
     df: float
     loose_variance: float
     cost_thirds: Vector
+    difference_third: float
     n10: float
     n01: float
     worst: Moments
@@ -197,6 +221,7 @@ class Evidence:
             df=self.df,
             loose_variance=self.loose_variance,
             cost_thirds=self.cost_thirds,
+            difference_third=self.difference_third,
         )
 
     @property
@@ -221,6 +246,24 @@ class Evidence:
         if self.unscored > MAX_UNSCORED_SHARE:
             return f"{self.unscored:.1%} of the pairs carry no score (at most 5 % allowed)"
         return None
+
+    def grown(self, times: float) -> Self:
+        """Return the evidence of so many times as many pairs that are just like these."""
+        plain = self.plain.grown(times)
+        return replace(
+            self,
+            n=max(1, round(self.n * times)),
+            n_eff=plain.n_eff,
+            clusters=plain.clusters,
+            cov=plain.cov,
+            df=plain.df,
+            loose_variance=plain.loose_variance,
+            cost_thirds=plain.cost_thirds,
+            difference_third=plain.difference_third,
+            n10=self.n10 * times,
+            n01=self.n01 * times,
+            worst=self.worst.grown(times),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that `from_json` turns back into equal Evidence."""
@@ -252,6 +295,7 @@ class Evidence:
             df=float(document["df"]),
             loose_variance=float(document["loose_variance"]),
             cost_thirds=_vector(document["cost_thirds"]),
+            difference_third=float(document["difference_third"]),
             n10=float(document["n10"]),
             n01=float(document["n01"]),
             worst=Moments.from_json(document["worst"]),
@@ -356,6 +400,7 @@ def pair_evidence(  # noqa: PLR0913 -- one keyword per column of the paired tabl
         df=plain.df,
         loose_variance=plain.loose_variance,
         cost_thirds=plain.cost_thirds,
+        difference_third=plain.difference_third,
         n10=float(worst.n_eff * w[good_p & ~good_c].sum()),
         n01=float(worst.n_eff * w[good_c & ~good_p].sum()),
         worst=worst,
@@ -404,6 +449,7 @@ def pool(evidences: Sequence[Evidence]) -> Evidence:
         df=plain.df,
         loose_variance=plain.loose_variance,
         cost_thirds=plain.cost_thirds,
+        difference_third=plain.difference_third,
         n10=sum(week.n10 for week in evidences),
         n01=sum(week.n01 for week in evidences),
         worst=pool_moments([week.worst for week in evidences]),
@@ -434,6 +480,7 @@ class MomentStack:
     df: FloatArray
     loose_variance: FloatArray
     cost_thirds: FloatArray
+    difference_third: FloatArray
 
     @classmethod
     def of(cls, weeks: Sequence[Moments]) -> Self:
@@ -446,6 +493,7 @@ class MomentStack:
             df=np.array([week.df for week in weeks]),
             loose_variance=np.array([week.loose_variance for week in weeks]),
             cost_thirds=np.array([week.cost_thirds for week in weeks]),
+            difference_third=np.array([week.difference_third for week in weeks]),
         )
 
     def last(self, size: int) -> Moments:
@@ -460,6 +508,7 @@ class MomentStack:
             df=float(self.df[-size:].sum()),
             loose_variance=float(f**2 @ self.loose_variance[-size:]),
             cost_thirds=_vector(f**3 @ self.cost_thirds[-size:]),
+            difference_third=float(f**3 @ self.difference_third[-size:]),
         )
 
 
@@ -491,6 +540,7 @@ class _Design:
         residuals = self._residuals(table, stratum[cluster])
         sums = np.zeros((count, 4))
         np.add.at(sums, cluster, residuals)
+        gap = sums[:, QUALITY_C] - sums[:, QUALITY_P]
         difference = residuals[:, QUALITY_C, None] - residuals[:, QUALITY_P, None]
         return Moments(
             mean=_vector(self.weights @ table),
@@ -499,7 +549,10 @@ class _Design:
             clusters=count,
             df=float(count - 1),
             loose_variance=float(_scatter(difference, stratum[cluster])[0, 0]),
-            cost_thirds=_thirds(sums[:, COST_C], sums[:, COST_P], stratum),
+            cost_thirds=_vector(
+                [_third(sums[:, COST_C], sums[:, COST_P], power, stratum) for power in (3, 2, 1, 0)]
+            ),
+            difference_third=_third(gap, gap, 3, stratum),
         )
 
     def _residuals(self, table: FloatArray, stratum: IntArray) -> FloatArray:
@@ -528,12 +581,11 @@ def _scatter(sums: FloatArray, stratum: IntArray) -> FloatArray:
     return np.asarray((sums * weight[:, None]).T @ sums, dtype=np.float64)
 
 
-def _thirds(candidate: FloatArray, primary: FloatArray, stratum: IntArray) -> Vector:
-    """Return the unbiased third central moments (ccc, ccp, cpp, ppp) of two sums of residuals."""
+def _third(first: FloatArray, second: FloatArray, power: int, stratum: IntArray) -> float:
+    """Return the unbiased third moment first^power * second^(3 - power) of sums of residuals."""
     m = np.bincount(stratum)[stratum].astype(np.float64)
     weight = np.where(m > 2, m**2 / np.maximum((m - 1) * (m - 2), 1.0), 1.0)
-    powers = (3, 2, 1, 0)
-    return _vector([weight @ (candidate**a * primary ** (3 - a)) for a in powers])
+    return float(weight @ (first**power * second ** (3 - power)))
 
 
 def _merge_lonely(stratum: IntArray) -> IntArray:

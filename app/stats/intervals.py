@@ -51,7 +51,7 @@ def quality_difference(moments: Moments, *, confidence: float = CONFIDENCE) -> E
 
     >>> m = Moments(mean=(1, 1, 0.8, 0.75), cov=((0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 1e-4, 0),
     ...     (0, 0, 0, 1e-4)), n_eff=100, clusters=100, df=99, loose_variance=2e-4,
-    ...     cost_thirds=(0, 0, 0, 0))
+    ...     cost_thirds=(0, 0, 0, 0), difference_third=0)
     >>> d = quality_difference(m)
     >>> round(d.point, 3), round(d.low, 3), round(d.high, 3)
     (0.05, 0.022, 0.078)
@@ -72,7 +72,7 @@ def value_ratio_interval(moments: Moments, *, confidence: float = CONFIDENCE) ->
 
     >>> m = Moments(mean=(0.5, 1.0, 0.8, 0.8), cov=((4e-4, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0),
     ...     (0, 0, 0, 0)), n_eff=100, clusters=100, df=1e9, loose_variance=0,
-    ...     cost_thirds=(0, 0, 0, 0))
+    ...     cost_thirds=(0, 0, 0, 0), difference_third=0)
     >>> r = value_ratio_interval(m)
     >>> round(r.point, 3), round(r.low, 3), round(r.high, 3)
     (0.5, 0.462, 0.541)

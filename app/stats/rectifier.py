@@ -60,6 +60,7 @@ class Rectifier:
             df=min(moments.df, self.clusters - 1.0),
             loose_variance=self.power**2 * moments.loose_variance + max(extra, 0.0),
             cost_thirds=moments.cost_thirds,
+            difference_third=self.power**3 * moments.difference_third,
         )
 
 

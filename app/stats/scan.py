@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from scipy import special
 
-from app.stats.arrays import NotEnoughDataError
+from app.stats.arrays import FloatArray, NotEnoughDataError
 from app.stats.critical_values import WINDOWS, critical_value
 from app.stats.estimates import Estimate
 from app.stats.evidence import (
@@ -33,10 +33,11 @@ from app.stats.rectifier import Rectifier
 from app.stats.switch_tests import (
     SUCCESS_Z,
     LatencyCheck,
+    Stacked,
     cost_skewness,
+    difference_skewness,
     latency_check,
     quality_z,
-    stacked,
     success_z,
     value_ratio,
     value_refusal,
@@ -136,6 +137,8 @@ class WindowTest:
         value_z: z of "cost per quality point saves the minimum".
         worst_quality_z: The same with unscored replies at their worst.
         worst_value_z: The same with unscored replies at their worst.
+        quality_skewness: Skewness of the quality difference, per pair; below 0 where the candidate
+            seldom loses but then by much, on this window or the longest.
         cost_skewness: Skewness that costs give the value test, per pair; below 0 where the
             candidate's bill has the heavier tail, on this window or the longest.
         refusal: Why the value test could not be made, None when it could.
@@ -151,6 +154,7 @@ class WindowTest:
     value_z: float
     worst_quality_z: float
     worst_value_z: float
+    quality_skewness: float
     cost_skewness: float
     refusal: str | None
 
@@ -423,12 +427,19 @@ class _Lens:
             stack = MomentStack.of([week.worst for week in held])
             worst = [self.correct(stack.last(size)) for size in sizes]
         half = len(plain)
-        mean, cov, n, df, thirds = stacked(plain + worst)
-        z_quality = quality_z(mean, cov, n, df, margin=self.policy.quality_margin)
-        skewness = cost_skewness(mean, cov, n, thirds, bar=self.policy.bar)
-        longest = np.where(np.arange(2 * half) < half, skewness[half - 1], skewness[-1])
-        skewness = np.minimum(skewness, longest)  # a short window may not have met the tail yet
-        z_value = value_z(mean, cov, n, df, bar=self.policy.bar, skewness=skewness)
+        pools = Stacked.of([*plain, *worst])
+        skew_d, skew_r = self._skewness(pools, half)
+        z_quality = quality_z(
+            pools.mean,
+            pools.cov,
+            pools.n,
+            pools.df,
+            margin=self.policy.quality_margin,
+            skewness=skew_d,
+        )
+        z_value = value_z(
+            pools.mean, pools.cov, pools.n, pools.df, bar=self.policy.bar, skewness=skew_r
+        )
         return tuple(
             WindowTest(
                 weeks=size,
@@ -441,10 +452,32 @@ class _Lens:
                 value_z=float(z_value[i]),
                 worst_quality_z=float(z_quality[half + i]),
                 worst_value_z=float(z_value[half + i]),
-                cost_skewness=float(skewness[i]),
+                quality_skewness=float(skew_d[i]),
+                cost_skewness=float(skew_r[i]),
                 refusal=value_refusal(moments.mean),
             )
             for i, (size, moments) in enumerate(zip(sizes, plain, strict=True))
+        )
+
+    def _skewness(self, pools: Stacked, half: int) -> tuple[FloatArray, FloatArray]:
+        """Return both skewnesses of each window, at most those of the longest window.
+
+        A short window may not have met the tail that a longer one has.
+        """
+        of_difference = difference_skewness(
+            pools.mean,
+            pools.cov,
+            pools.n,
+            pools.difference_third,
+            margin=self.policy.quality_margin,
+        )
+        of_cost = cost_skewness(
+            pools.mean, pools.cov, pools.n, pools.cost_thirds, bar=self.policy.bar
+        )
+        plain = np.arange(2 * half) < half
+        return (
+            np.minimum(of_difference, np.where(plain, of_difference[half - 1], of_difference[-1])),
+            np.minimum(of_cost, np.where(plain, of_cost[half - 1], of_cost[-1])),
         )
 
     def points(self, week: Evidence) -> Points:

@@ -408,7 +408,7 @@ def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _plain_t() -> Any:
-    def plain(mean: Any, cov: Any, _n: Any, df: Any, *, margin: float) -> Any:
+    def plain(mean: Any, cov: Any, _n: Any, df: Any, *, margin: float, skewness: Any) -> Any:
         variance = cov[..., 2, 2] + cov[..., 3, 3] - 2 * cov[..., 2, 3]
         gap = mean[..., 2] - mean[..., 3] + margin
         certain = variance <= 0

@@ -5,7 +5,7 @@ years and weeks are tested in one call of `quality_z` and `value_z`. A test prov
 equals `app.stats.scan` and `next_state`, run year by year on the same rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from app.stats.scan import RESOLVE_Z, SHORT_WEEKS, TestPolicy
 from app.stats.switch_tests import (
     SUCCESS_Z,
     cost_skewness,
+    difference_skewness,
     quality_z,
     success_z,
     value_ratio,
@@ -44,12 +45,14 @@ class Weeks:
     df: Floats
     loose: Floats
     thirds: Floats
+    gap_third: Floats
     worst_mean: Floats
     worst_cov: Floats
     worst_n_eff: Floats
     worst_df: Floats
     worst_loose: Floats
     worst_thirds: Floats
+    worst_gap_third: Floats
     n10: Floats
     n01: Floats
 
@@ -169,8 +172,9 @@ def _moments(table: Floats, mask: Floats, turns: int) -> tuple[Floats, ...]:
     cov = residual.transpose(0, 2, 1) @ residual * (clusters / (clusters - 1))[:, None, None]
     c, p = residual[..., 0], residual[..., 1]
     thirds = np.stack([(c**a * p ** (3 - a)).sum(axis=1) for a in (3, 2, 1, 0)], axis=1)
-    thirds *= (clusters**2 / ((clusters - 1) * (clusters - 2)))[:, None]
-    return mean, cov, count, clusters - 1, loose, thirds
+    unbiased = clusters**2 / ((clusters - 1) * (clusters - 2))
+    gap_third = ((residual[..., 2] - residual[..., 3]) ** 3).sum(axis=1) * unbiased
+    return mean, cov, count, clusters - 1, loose, thirds * unbiased[:, None], gap_third
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +213,10 @@ def look(
     if start is not None:
         held = held - start[:, None, :]
     z, plain_z = [], []
-    skewness = {kind: _skewness(pools, kind, held, policy) for kind in kinds}
+    lean_d = {kind: _lean(pools, kind, held, _quality_skewness, policy) for kind in kinds}
+    lean_r = {kind: _lean(pools, kind, held, _cost_skewness, policy) for kind in kinds}
     for i, size in enumerate(WINDOWS):
-        both = [_z(pools[kind, size], skewness[kind][i], policy) for kind in kinds]
+        both = [_z(pools[kind, size], lean_d[kind][i], lean_r[kind][i], policy) for kind in kinds]
         usable = held >= size
         enough = usable & (pools["", size].pairs >= policy.min_pairs)
         plain_z.append(np.where(usable, both[0], -np.inf))
@@ -238,6 +243,7 @@ class _Pool:
     n: Floats
     df: Floats
     thirds: Floats
+    gap_third: Floats
     pairs: Floats
 
 
@@ -296,28 +302,41 @@ def _pool(weeks: Weeks, size: int, factor: Floats, kind: str) -> _Pool:
         n=_independent(total, clusters, cov, pooled("loose", 2)),
         df=_sliding(df, size),
         thirds=thirds,
+        gap_third=pooled("gap_third", 3),
         pairs=np.minimum(total, clusters),
     )
 
 
-def _skewness(
-    pools: dict[tuple[str, int], _Pool], kind: str, held: NDArray[np.intp], policy: TestPolicy
+def _lean(
+    pools: dict[tuple[str, int], _Pool],
+    kind: str,
+    held: NDArray[np.intp],
+    skewness_of: Callable[[_Pool, TestPolicy], Floats],
+    policy: TestPolicy,
 ) -> list[Floats]:
-    """Return each window's cost skewness, at most that of the longest window held."""
-    own = []
-    for size in WINDOWS:
-        pool = pools[kind, size]
-        own.append(cost_skewness(pool.mean, pool.cov, pool.n, pool.thirds, bar=policy.bar))
+    """Return each window's skewness, at most that of the longest window held."""
+    own = [skewness_of(pools[kind, size], policy) for size in WINDOWS]
     longest = own[0]
     for size, skewness in zip(WINDOWS, own, strict=True):
         longest = np.where(held >= size, skewness, longest)
     return [np.minimum(skewness, longest) for skewness in own]
 
 
-def _z(pool: _Pool, skewness: Floats, policy: TestPolicy) -> Floats:
+def _quality_skewness(pool: _Pool, policy: TestPolicy) -> Floats:
+    return difference_skewness(
+        pool.mean, pool.cov, pool.n, pool.gap_third, margin=policy.quality_margin
+    )
+
+
+def _cost_skewness(pool: _Pool, policy: TestPolicy) -> Floats:
+    return cost_skewness(pool.mean, pool.cov, pool.n, pool.thirds, bar=policy.bar)
+
+
+def _z(pool: _Pool, lean_d: Floats, lean_r: Floats, policy: TestPolicy) -> Floats:
+    mean, cov, n, df = pool.mean, pool.cov, pool.n, pool.df
     return np.minimum(
-        quality_z(pool.mean, pool.cov, pool.n, pool.df, margin=policy.quality_margin),
-        value_z(pool.mean, pool.cov, pool.n, pool.df, bar=policy.bar, skewness=skewness),
+        quality_z(mean, cov, n, df, margin=policy.quality_margin, skewness=lean_d),
+        value_z(mean, cov, n, df, bar=policy.bar, skewness=lean_r),
     )
 
 

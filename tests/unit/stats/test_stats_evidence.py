@@ -186,6 +186,16 @@ def test_a_stack_pools_its_last_weeks() -> None:
     assert MomentStack.of(weeks).last(2) == pool_moments(weeks[2:])
 
 
+def test_evidence_grown_by_a_whole_number_is_that_many_equal_weeks_pooled() -> None:
+    one = week(clusters=[i // 2 for i in range(40)], ok_c=[False] * 3 + [True] * 37)
+    three, pooled = one.grown(3), pool([one] * 3)
+    for name in ("n", "clusters", "n_eff", "df", "n10", "loose_variance", "difference_third"):
+        assert getattr(three, name) == pytest.approx(getattr(pooled, name))
+    assert np.allclose(three.cov, pooled.cov)
+    assert three.cost_thirds == pytest.approx(pooled.cost_thirds)
+    assert np.allclose(three.worst.cov, pooled.worst.cov)
+
+
 def test_no_week_cannot_be_pooled() -> None:
     with pytest.raises(NotEnoughDataError, match="no week"):
         pool([])
