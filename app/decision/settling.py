@@ -1,13 +1,13 @@
 """Settling: how many more prompts would decide an open verdict, and what they would cost."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, inf, log
 
 from app.decision.looks import Look, Rules
 from app.decision.sentences import count
 from app.domain.results import VerdictKind
 from app.stats.critical_values import WINDOWS
-from app.stats.evidence import COST_C, COST_P, Evidence, Moments
+from app.stats.evidence import COST_C, COST_P, Evidence
 from app.stats.intervals import normal_quantile
 from app.stats.planning import spread_of_history
 from app.stats.rectifier import Rectifier
@@ -137,11 +137,11 @@ def _pairs_to_switch(
     """Return the pairs at which this window, grown as it is, would pass every test of a switch."""
     held = window.independent_pairs
     low, high = 1.0, max(most / held, 1.0)
-    if not _would_pass(_grown(window, high), rules, critical, rectifier):
+    if not _would_pass(window.grown(high), rules, critical, rectifier):
         return inf
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _would_pass(_grown(window, middle), rules, critical, rectifier):
+        if _would_pass(window.grown(middle), rules, critical, rectifier):
             high = middle
         else:
             low = middle
@@ -157,35 +157,4 @@ def _would_pass(
         block_z(window, rules.policy, rectifier=rectifier) >= critical
         and float(success_z(n, n10, n01, margin=rules.policy.success_margin)) >= SUCCESS_Z
         and succeeded >= P95_RESPONSES
-    )
-
-
-def _grown(evidence: Evidence, times: float) -> Evidence:
-    """Return the evidence of so many times as many pairs that are just like these."""
-    plain, worst = (_grown_moments(part, times) for part in (evidence.plain, evidence.worst))
-    return replace(
-        evidence,
-        n=round(evidence.n * times),
-        n_eff=plain.n_eff,
-        clusters=plain.clusters,
-        cov=plain.cov,
-        df=plain.df,
-        loose_variance=plain.loose_variance,
-        n10=evidence.n10 * times,
-        n01=evidence.n01 * times,
-        worst=worst,
-    )
-
-
-def _grown_moments(moments: Moments, times: float) -> Moments:
-    a, b, c, d = (
-        (row[0] / times, row[1] / times, row[2] / times, row[3] / times) for row in moments.cov
-    )
-    return replace(
-        moments,
-        cov=(a, b, c, d),
-        n_eff=moments.n_eff * times,
-        clusters=round(moments.clusters * times),
-        df=moments.df * times,
-        loose_variance=moments.loose_variance / times,
     )
