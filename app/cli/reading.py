@@ -16,6 +16,10 @@ def report(
     as_json: JsonOption = False,
     as_markdown: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV line per model.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write one self-contained HTML file.", show_default=False),
+    ] = None,
 ) -> None:
     """Show a run: leaderboard with intervals, comparisons, verdicts in words."""
     from app.cli.output import console, print_json, print_text
@@ -23,8 +27,11 @@ def report(
     from app.cli.stored import read_stored, stored_document
     from app.domain.errors import ConfigError
 
-    if sum((as_json, as_markdown, as_csv)) > 1:
-        raise ConfigError("choose one of --json, --md and --csv")
+    if sum((as_json, as_markdown, as_csv, html is not None)) > 1:
+        raise ConfigError("choose one of --json, --md, --csv and --html")
+    if html is not None:
+        _write_html(run, config, plan, html)
+        return
     document = read_stored(config, plan, lambda storage, name: stored_document(storage, name, run))
     if as_json:
         print_json(document)
@@ -34,6 +41,27 @@ def report(
         print_text(report_csv(document))
     else:
         print_report(document, console())
+
+
+def _write_html(run: str | None, config: Path | None, plan: str | None, file: Path) -> None:
+    from app.cli.output import tell
+    from app.cli.stored import read_stored, stored_document
+    from app.clocks import SystemClock
+    from app.domain.errors import ConfigError
+    from app.web.static_report import static_report
+    from app.wiring import Storage, open_pages
+
+    async def written(storage: Storage, name: str) -> str:
+        run_id = str((await stored_document(storage, name, run))["run_id"])
+        async with open_pages(storage.dsn) as pages:
+            return await static_report(pages, name, now=SystemClock().now(), run_id=run_id)
+
+    page = read_stored(config, plan, written)
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--html {file}: {error.strerror}") from error
+    tell(f"wrote {file}")
 
 
 def history(

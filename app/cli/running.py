@@ -17,7 +17,7 @@ class FailOn(StrEnum):
     REGRESSION = "regression"
 
 
-def run(  # noqa: PLR0913 - one argument per option
+def run(
     *,
     config: ConfigOption = None,
     plan: PlanOption = None,

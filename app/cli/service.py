@@ -9,14 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict
 
 import structlog
-from starlette.applications import Starlette
 
 from app.cli.http_server import listening, serving
 from app.daemon.service import Daemon, DaemonTools, Execute
 from app.daemon.slots import next_slots
 from app.domain.errors import ConfigError, SwitchwiseError
 from app.domain.plans import Plan, Server
-from app.domain.runs import Run, RunStatus
+from app.domain.runs import Run, RunStatus, Slot
 from app.plans.addresses import is_loopback
 from app.ports import Clock, Notifier
 from app.settings import Settings
@@ -24,6 +23,7 @@ from app.storage import metrics_queries
 from app.storage.engine import Database
 from app.storage.metrics_queries import Gauge
 from app.storage.migrations import require_current
+from app.web.application import create_app
 from app.web.health import Check, health_routes
 from app.web.metrics import ReadGauges, metrics_routes
 from app.wiring import (
@@ -34,6 +34,7 @@ from app.wiring import (
     free_abandoned,
     heartbeat,
     notifier_for,
+    open_pages,
     open_storage,
     owner_name,
     prune_results,
@@ -144,6 +145,7 @@ async def _serve(
         _notifiers(plans, clock) as notifiers,
         shared_work(plans, storage, settings, owner=owner, most_calls=most_calls) as work,
         _gauges(dsn, clock) as read_gauges,
+        open_pages(dsn) as pages,
     ):
         tools = DaemonTools(
             store=storage.runs,
@@ -163,11 +165,25 @@ async def _serve(
             *health_routes(alive=_alive(daemon, storage, clock, tools.tick_s), ready=_ready(dsn)),
             *metrics_routes(read_gauges),
         ]
+        site = create_app(
+            pages,
+            plans=plans,
+            token=server_of(plans).token,
+            now=clock.now,
+            next_slot=lambda plan: _upcoming(plan, clock),
+            open_routes=routes,
+        )
         async with (
-            serving(Starlette(routes=routes), listener),
+            serving(site, listener),
             _working(work, stop) if most_calls != 0 else nullcontext(),
         ):
             await daemon.serve()
+
+
+def _upcoming(plan: Plan, clock: Clock) -> Slot | None:
+    """When the plan runs next, None when by hand only."""
+    upcoming = next_slots(plan.schedule, clock.now(), 1) if plan.schedule else ()
+    return upcoming[0] if upcoming else None
 
 
 @asynccontextmanager
@@ -207,11 +223,10 @@ def _executor(
     """What works a Run here; the owner is the daemon's, which renews the Run's lease."""
 
     async def execute(run: Run, plan: Plan) -> RunStatus:
-        upcoming = next_slots(plan.schedule, clock.now(), 1) if plan.schedule else ()
         options = RunOptions(
             owner=owner,
             stop=stop,
-            next_slot=upcoming[0] if upcoming else None,
+            next_slot=_upcoming(plan, clock),
             pools=work.pools,
             hand_out=work.hand_outs[plan.name],
         )
