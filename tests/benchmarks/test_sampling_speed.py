@@ -58,11 +58,9 @@ BY_HAND = (
     " ORDER BY hashint8extended(id, %(seed)s), id LIMIT 100"
 )
 BY_HAND_STRATIFIED = (
-    "SELECT id FROM (SELECT id, route, row_number() OVER (PARTITION BY route"
-    " ORDER BY hashint8extended(id, %(seed)s), id) AS place FROM ai_logs"
-    " WHERE created_at >= %(start)s AND created_at < %(end)s) AS keys"
-    " JOIN unnest(%(routes)s::text[], %(quotas)s::int[]) AS asked (name, quota)"
-    " ON name = route AND place <= quota"
+    "SELECT keys.id FROM unnest(%(routes)s::text[], %(quotas)s::int[]) AS asked (name, quota),"
+    " LATERAL (SELECT id FROM ai_logs WHERE created_at >= %(start)s AND created_at < %(end)s"
+    " AND route = name ORDER BY hashint8extended(id, %(seed)s), id LIMIT quota) AS keys"
 )
 BODIES = "SELECT id, created_at, prompt, response, route FROM ai_logs WHERE id = ANY(%(ids)s)"
 
