@@ -453,9 +453,13 @@ def served(dsn: str, plans: Sequence[Plan] = (), token: str | None = None) -> It
         listener.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def chromium() -> Iterator[Any]:
-    """A headless Chromium of the machine; tests that need one are skipped without it."""
+    """A headless Chromium of the machine; tests that need one are skipped without it.
+
+    One per test: the driver keeps an event loop in the main thread while it lives, in which no
+    asynchronous test could run.
+    """
     if CHROMIUM is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     api = pytest.importorskip(
