@@ -39,6 +39,7 @@ from app.ports import BudgetRefusal, Clock, Journal, ModelRequest, Provider
 _THROTTLES = frozenset({FailureClass.RATE_LIMITED, FailureClass.OVERLOADED})
 _SHARED_TROUBLE = frozenset({FailureClass.AUTH, FailureClass.BILLING})
 _STORAGE_PAUSE_S = 1.0
+_MONEY_PATIENCE_S = 5.0
 _REQUEST_OVERHEAD_BYTES = 512
 
 
@@ -267,6 +268,7 @@ class Caller:
             reserved_usd=request.upper_bound_usd,
             price=request.price.to_json(),
         )
+        began = self._clock.monotonic()
         while True:
             self._refuse_if_stopped()
             self._landed.clear()
@@ -280,6 +282,12 @@ class Caller:
                 return opening
             if not refusal.may_fit_later:
                 raise BudgetExhausted(_cap_message(refusal))
+            if self._clock.monotonic() - began > _MONEY_PATIENCE_S:
+                # what is in flight may have died with its owner: make room to claim its shard
+                raise ShardDeferred(
+                    f"{_cap_message(refusal)} while others are in flight",
+                    until=self._clock.now() + timedelta(seconds=_MONEY_PATIENCE_S),
+                )
             await self._yield_slot(slots, self._wait_for_landing())
 
     async def _settle(

@@ -1,9 +1,10 @@
 """Handing out: the holder of a Run has its shards worked by whoever is free."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from app.domain.errors import StorageUnavailable
+from app.domain.errors import ShardDeferred, StorageUnavailable
 from app.domain.runs import Run, Shard
 from app.pipeline import Progress, RunTools, work_shard
 from app.workers.queue import ShardJob, ShardQueue
@@ -68,11 +69,13 @@ class HandOut:
     async def _find_out(self, run: Run, shard: Shard, tools: RunTools) -> None:
         """Do the shard here, once others have ended theirs: either it succeeds or says why not."""
         for _ in range(_MOST_LOOKS_FOR_OTHERS):
+            await self.queue.rescue(self.name)  # nobody ends the jobs of the dead
             await self.queue.withdraw(self.name, run.run_id)
             if "doing" not in (await self.queue.states(self.name, run.run_id)).values():
                 break
             await tools.caller.pause(_LOOK_S)
-        await work_shard(run, shard, tools)
+        with suppress(ShardDeferred):  # not now: the next look puts it in the queue again
+            await work_shard(run, shard, tools)
 
 
 def _tell(shards: Sequence[Shard], tools: RunTools) -> None:

@@ -207,9 +207,9 @@ class Rig:
         )
 
     def status(self) -> str:
-        return str(
-            self.value("SELECT status FROM switchwise.runs ORDER BY created_at DESC LIMIT 1")
-        )
+        """The status of the newest Run; "" when there is none."""
+        found = self.query("SELECT status FROM switchwise.runs ORDER BY created_at DESC LIMIT 1")
+        return str(found[0]["status"]) if found else ""
 
     def statuses(self) -> Counter[str]:
         return Counter(row["status"] for row in self.query("SELECT status FROM switchwise.runs"))

@@ -27,7 +27,7 @@ from app.storage.ledger import Caps
 from tests.fakes.clocks import HandClock
 from tests.fakes.providers import Answer, FakeProvider, completion, failure
 from tests.fakes.storage import Memory, Storage, storage_in_memory
-from tests.fakes.work import Begun, begin_run
+from tests.fakes.work import Begun, begin_run, opening
 
 HERE = Endpoint(base_url="http://localhost:1", concurrency=8)
 PRIMARY = ModelSpec(name="p", model="p-1", role=Role.PRIMARY, endpoint=HERE)
@@ -248,6 +248,23 @@ async def test_a_call_that_does_not_fit_waits_for_money_in_flight() -> None:
     gate.set()
     assert (await first).completion is not None
     assert (await second).completion is not None
+
+
+async def test_money_that_died_with_its_owner_is_not_waited_for_for_ever() -> None:
+    """Its shard must be claimed before anybody knows, and that needs a free worker."""
+    made = await desk([completion()])
+    bound = made.request().upper_bound_usd
+    made = await desk([completion()], caps=Caps(per_run_usd=bound * Decimal("1.5")))
+    left_behind = opening(made.begun, case=3, reserved_usd=str(bound))
+    assert await made.caller._journal.open(left_behind) is None
+    waiting = asyncio.ensure_future(made.call())
+    while not waiting.done():
+        await asyncio.sleep(0)
+        made.clock.advance(1.0)
+        made.caller._landed.set()
+    with pytest.raises(ShardDeferred, match="in flight"):
+        await waiting
+    assert made.provider.requests == []
 
 
 async def test_a_cut_reply_charges_its_reservation_and_leaves_the_cost_unknown() -> None:
