@@ -125,6 +125,21 @@ class Moments:
             difference_third=self.difference_third / times**2,
         )
 
+    def repriced(self, candidate: float, primary: float) -> Self:
+        """Return the moments as if all costs of a side were so many times as high."""
+        if candidate <= 0 or primary <= 0:
+            raise InvalidNumbersError("a price factor is above 0")
+        scale = np.array([candidate, primary, 1.0, 1.0])
+        powers = np.array([3, 2, 1, 0])
+        return replace(
+            self,
+            mean=_vector(scale * np.array(self.mean)),
+            cov=_matrix(np.outer(scale, scale) * np.array(self.cov)),
+            cost_thirds=_vector(
+                np.array(self.cost_thirds) * candidate**powers * primary ** (3 - powers)
+            ),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that `from_json` turns back into equal Moments."""
         return {
@@ -263,6 +278,17 @@ class Evidence:
             n10=self.n10 * times,
             n01=self.n01 * times,
             worst=self.worst.grown(times),
+        )
+
+    def repriced(self, candidate: float, primary: float) -> Self:
+        """Return the evidence as if all costs of a side were so many times as high."""
+        plain = self.plain.repriced(candidate, primary)
+        return replace(
+            self,
+            mean=plain.mean,
+            cov=plain.cov,
+            cost_thirds=plain.cost_thirds,
+            worst=self.worst.repriced(candidate, primary),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -196,6 +196,18 @@ def test_evidence_grown_by_a_whole_number_is_that_many_equal_weeks_pooled() -> N
     assert np.allclose(three.worst.cov, pooled.worst.cov)
 
 
+def test_repriced_evidence_is_that_of_the_repriced_costs() -> None:
+    cost_c, cost_p, quality_c, quality_p = table()
+    repriced = pair_evidence(cost_c, cost_p, quality_c, quality_p).repriced(0.5, 3.0)
+    afresh = pair_evidence(cost_c * 0.5, cost_p * 3.0, quality_c, quality_p)
+    assert repriced.mean == pytest.approx(afresh.mean)
+    assert np.allclose(repriced.cov, afresh.cov)
+    assert repriced.cost_thirds == pytest.approx(afresh.cost_thirds)
+    assert repriced.worst.cost_thirds == pytest.approx(afresh.worst.cost_thirds)
+    with pytest.raises(InvalidNumbersError, match="price factor"):
+        repriced.repriced(0.0, 1.0)
+
+
 def test_no_week_cannot_be_pooled() -> None:
     with pytest.raises(NotEnoughDataError, match="no week"):
         pool([])
