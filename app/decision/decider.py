@@ -14,7 +14,7 @@ from app.domain.plans import Policy
 from app.domain.results import CandidateState, Comparison, Verdict
 from app.stats.arrays import FloatArray, InvalidNumbersError, Labels, NotEnoughDataError, shares
 from app.stats.critical_values import WINDOWS
-from app.stats.evidence import COST_C, COST_P, Evidence, Matrix, Moments, Vector, pair_evidence
+from app.stats.evidence import Evidence, pair_evidence
 from app.stats.rectifier import Rectifier
 
 
@@ -207,24 +207,7 @@ class Decider:
 
 def scaled_costs(week: Evidence, candidate: float, primary: float) -> Evidence:
     """Return evidence as it would be if all costs of a side were so many times as high."""
-    if candidate <= 0 or primary <= 0:
-        raise InvalidNumbersError("a price factor is above 0")
-    plain, worst = (_scaled(m, candidate, primary) for m in (week.plain, week.worst))
-    return replace(week, mean=plain.mean, cov=plain.cov, worst=worst)
-
-
-def _scaled(moments: Moments, candidate: float, primary: float) -> Moments:
-    scale = np.ones(4)
-    scale[COST_C], scale[COST_P] = candidate, primary
-    mean = (scale * np.array(moments.mean)).tolist()
-    cov = (np.outer(scale, scale) * np.array(moments.cov)).tolist()
-    rows: list[Vector] = [_four(row) for row in cov]
-    matrix: Matrix = (rows[0], rows[1], rows[2], rows[3])
-    return replace(moments, mean=_four(mean), cov=matrix)
-
-
-def _four(values: Sequence[float]) -> Vector:
-    return (values[0], values[1], values[2], values[3])
+    return week.repriced(candidate, primary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
