@@ -72,7 +72,8 @@ class World:
     `price(week)` multiplies candidates' costs from then on (stored usage is re-priced), and
     `hide_worst` leaves a share of replies unscored, the worst ones. `dear_tail` gives the
     candidates' costs a log-normal tail of their own, `dear_calls` makes a share of their calls so
-    many times dearer; neither changes their mean cost.
+    many times dearer, `dear_pareto` gives them a Pareto tail; none changes their mean cost. A world that
+    `is_beyond` shows where the method ends: no bound is promised there.
     """
 
     name: str
@@ -87,12 +88,14 @@ class World:
     cost_shared: float = COST_SHARED_VARIANCE
     pareto: float | None = None
     dear_tail: float = 0.0
+    dear_pareto: float | None = None
     dear_calls: tuple[float, float] = (0.0, 1.0)
     change: Callable[[int, Candidate], Candidate] | None = None
     price: Callable[[int], float] | None = None
     wander: float = 0.0
     hide_worst: float = 0.0
     is_null: bool = True
+    is_beyond: bool = False
 
     @property
     def models(self) -> int:
@@ -111,6 +114,9 @@ class World:
         share, factor = self.dear_calls
         if share:
             return np.where(rng.random(shape) < share, factor, 1.0) / (1 + share * (factor - 1))
+        if self.dear_pareto is not None:
+            a = self.dear_pareto
+            return rng.random(shape) ** (-1 / a) * (a - 1) / a
         if self.dear_tail:
             return np.exp(self.dear_tail * rng.standard_normal(shape) - self.dear_tail**2 / 2)
         return 1.0
@@ -308,6 +314,16 @@ WORLDS: dict[str, World] = {
             cost_sigma=0.5,
             cost_shared=0.2,
             dear_calls=(0.02, 20.0),
+        ),
+        World(
+            name="dear-pareto-bar",
+            says="the candidate's costs alone have a Pareto tail (index 2.2), R = .90 exactly: beyond "
+            "what is promised",
+            candidates=(_at_ratio(BAR, 0.85),),
+            cost_sigma=0.5,
+            cost_shared=0.2,
+            dear_pareto=2.2,
+            is_beyond=True,
         ),
         World(
             name="cheap-bad",
