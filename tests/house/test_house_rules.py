@@ -145,3 +145,13 @@ def test_the_help_comes_without_loading_vendor_kits() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert shown.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_every_test_file_without_a_package_has_a_name_of_its_own() -> None:
+    # pytest imports such files by their base name: two of one name stop a whole run.
+    names = [
+        path.name
+        for path in tracked_files()
+        if path.name.startswith("test_") and not (path.parent / "__init__.py").exists()
+    ]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
