@@ -8,17 +8,15 @@ Each may be repeated by anyone at any time: what is settled is never paid again.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from app.alerting.compose import Messages, Outcome, compose_alerts
-from app.calls.caller import Caller
 from app.decision.adaptive import drop_candidates
-from app.decision.decide import WeekOfEvidence, decide
-from app.decision.epochs import PricePair, repriced, stale_weeks
-from app.decision.readings import STORED_PREFIX, WEEKS_READ, drift_of, reading_of
+from app.decision.decide import decide
+from app.decision.readings import STORED_PREFIX
 from app.domain.attempts import Purpose, Reply, ShardRef
 from app.domain.cases import Case, Sample, Window
 from app.domain.errors import (
@@ -33,33 +31,29 @@ from app.domain.json_values import JsonObject
 from app.domain.models import ModelSpec
 from app.domain.plans import Plan
 from app.domain.prices import Price
-from app.domain.results import AdaptiveReport, CaseResult, DriftReport, JudgeReport
-from app.domain.runs import Run, RunStatus, Shard, Slot, SpendLine
+from app.domain.results import AdaptiveReport, JudgeReport
+from app.domain.runs import Run, RunStatus, Shard, SpendLine
 from app.domain.scores import ScoreRecord
-from app.evaluation.canaries import canary_scores
 from app.evaluation.human_labels import human_evidence
-from app.evaluation.panel import EvaluationPanel
 from app.evaluation.reliability import judge_report
 from app.ports import (
-    AlertStore,
-    Clock,
-    Journal,
-    LabelStore,
-    LogSource,
     RunResults,
-    RunStore,
-    StoredEvidence,
 )
 from app.replay.cases import ReplayOrder, replay_case
-from app.replay.load import Load
 from app.replay.shards import cut_shards, shards_at_once, work_in_process
+from app.run_tools import Progress, RunTools
 from app.sampling.anchors import choose_anchors, is_new_month
 from app.sampling.draw import DrawRequest, draw_sample
 from app.sampling.identity import case_id_of
-from app.stats.critical_values import WINDOWS
 from app.summary.document import RunFigures, document
-from app.summary.pairs import compare, merge_runs
 from app.summary.summaries import summarise
+from app.weekly_evidence import (
+    adaptive_report,
+    drift_of_week,
+    finishing_usd,
+    month_usd,
+    week_of_evidence,
+)
 
 LEASE_S = 20.0
 MOST_RESTARTS = 3
@@ -70,58 +64,6 @@ CANARY_ORDINAL = -1
 _STORAGE_PAUSE_S = 2.0
 _ANCHOR_POOL = 400
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a Run has come, for progress bars."""
-
-    cases_done: int
-    cases_total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunTools:
-    """What a Run works with; wiring chooses what stands behind each.
-
-    Attributes:
-        prices: Price of every contestant and judge by name.
-        evaluation: What must stay the same for qualities to be comparable, by label of Evaluator.
-        owner: Who works its shards.
-        holder: Who holds the Run's lease, where that is not the owner.
-        hand_out: Has shards worked elsewhere; None works them in this process.
-        next_slot: The slot after this Run, for the messages.
-        on_progress: Told after every shard.
-        is_told: False when the Run shall send no message.
-    """
-
-    plan: Plan
-    runs: RunStore
-    labels: LabelStore
-    alerts: AlertStore
-    journal: Journal
-    logs: LogSource
-    caller: Caller
-    panel: EvaluationPanel
-    load: Load
-    prices: Mapping[str, Price]
-    evaluation: JsonObject
-    clock: Clock
-    owner: str
-    frozen: JsonObject
-    clean_body: Callable[[str], str]
-    next_slot: Slot | None = None
-    on_progress: Callable[[Progress], None] = field(default=lambda _progress: None)
-    is_told: bool = True
-    holder: str | None = None
-    hand_out: "HandOut | None" = None
-
-
-class HandOut(Protocol):
-    """Has shards worked by other processes."""
-
-    async def __call__(self, run: Run, shards: Sequence[Shard], tools: RunTools) -> None:
-        """Return when every one of these shards is done."""
 
 
 async def execute(run: Run, tools: RunTools) -> JsonObject:
@@ -327,7 +269,7 @@ async def _models_of_block(
     dropped: Mapping[str, str] = {}
     if block > 0 and tools.plan.sample.adaptive:
         results = await tools.runs.results(run.run_id)
-        week = await _week_of_evidence(run, sample, results, JudgeReport(), tools, None)
+        week = await week_of_evidence(run, sample, results, JudgeReport(), tools, None)
         dropped = drop_candidates(week, blocks_done=block)
     return tuple(model.name for model in tools.plan.contestants if model.name not in dropped)
 
@@ -455,10 +397,10 @@ async def conclude(
     records = await tools.runs.scores(run.run_id)
     people = human_evidence(plan, tools.evaluation, await tools.labels.labelled(plan.name))
     judge = people.told_in(judge_report(plan, records=records, results=results, spend=spend))
-    week = await _week_of_evidence(run, sample, results, judge, tools, why)
+    week = await week_of_evidence(run, sample, results, judge, tools, why)
     decision = decide(week)
-    drift, reading = await _drift(run, results, records, tools, why)
-    adaptive = _adaptive(sample, results, week)
+    drift, reading = await drift_of_week(run, results, records, tools, why)
+    adaptive = adaptive_report(sample, results, week)
     finished_at = tools.clock.now()
     outcome = Outcome(
         plan=plan,
@@ -470,11 +412,11 @@ async def conclude(
         judge=judge,
         models_usd=_sum(spend, Purpose.REPLAY),
         judge_usd=_sum(spend, Purpose.JUDGE),
-        month_usd=await _month_usd(finished_at, tools),
+        month_usd=await month_usd(finished_at, tools),
         skipped=sample.skipped if sample else {},
         next_slot=tools.next_slot,
         incomplete=why,
-        finishing_usd=_finishing_usd(adaptive, spend) if status is RunStatus.PARTIAL else None,
+        finishing_usd=finishing_usd(adaptive, spend) if status is RunStatus.PARTIAL else None,
     )
     messages = await _messages(outcome, tools, finished_at)
     figures = RunFigures(
@@ -569,141 +511,6 @@ async def fail(run: Run, tools: RunTools, error: Exception) -> JsonObject:
     return told
 
 
-async def _week_of_evidence(
-    run: Run,
-    sample: Sample | None,
-    results: Sequence[CaseResult],
-    judge: JudgeReport,
-    tools: RunTools,
-    why: str | None,
-) -> WeekOfEvidence:
-    """This week's pairs beside the weeks before them; a Run by hand stands alone."""
-    plan = tools.plan
-    names = {row.model_name for row in results}
-    pairs = {
-        candidate.name: compare(results, primary=plan.primary.name, candidate=candidate.name)
-        for candidate in plan.candidates
-        if candidate.name in names
-    }
-    people = human_evidence(plan, tools.evaluation, await tools.labels.labelled(plan.name))
-    counts = run.trigger.counts
-    history = await tools.runs.evidence(plan.name, since_week="") if counts else ()
-    return WeekOfEvidence(
-        plan=plan,
-        week=run.slot.iso_week,
-        run_ids=(run.run_id,),
-        now=tools.clock.now(),
-        pairs=pairs,
-        prices=tools.prices,
-        evaluation=tools.evaluation,
-        history=history,
-        repriced=await _repriced(history, run, tools),
-        states=await tools.runs.states(plan.name) if counts else (),
-        judge=judge,
-        requests_per_month=sample.requests_per_month if sample else None,
-        incomplete=why,
-        counts=counts,
-        closes_week=run.slot.closes_week,
-        rectifiers=people.rectifiers,
-        head_to_head=lambda first, second: (
-            compare(results, primary=second, candidate=first).evidence
-        ),
-    )
-
-
-async def _drift(
-    run: Run,
-    results: Sequence[CaseResult],
-    records: Sequence[ScoreRecord],
-    tools: RunTools,
-    why: str | None,
-) -> tuple[DriftReport | None, JsonObject | None]:
-    """What moved since earlier weeks, and this week's reading for later ones."""
-    if why is not None or not run.trigger.counts:
-        return None, None
-    plan = tools.plan
-    origins = [row.anchor_of for row in results if row.anchor_of is not None]
-    reading = reading_of(
-        plan,
-        run.slot.iso_week,
-        results,
-        records,
-        await tools.runs.baselines(origins, plan.primary.name),
-        canary_scores(records),
-    )
-    if reading is None:
-        return None, None
-    earlier = await tools.runs.drift_readings(plan.name, limit=WEEKS_READ)
-    price = tools.prices[plan.primary.name]
-    told = earlier[-1].get("price") if earlier else None
-    then = Price.from_json(told) if isinstance(told, Mapping) else None
-    report = drift_of(plan, [*earlier, reading], results, price, then)
-    return report, {**reading, "price": price.to_json()}
-
-
-async def _repriced(
-    history: Sequence[StoredEvidence], run: Run, tools: RunTools
-) -> Sequence[StoredEvidence]:
-    """Stored weeks charged at today's prices, so that a change of price counts at once."""
-    fresh: list[StoredEvidence] = []
-    results: dict[str, Sequence[CaseResult]] = {}
-    recent = [row for row in history if row.week in _last_weeks(history, run.slot.iso_week)]
-    for row in stale_weeks(recent, tools.prices):
-        for run_id in row.run_ids:
-            if run_id not in results:
-                results[run_id] = await tools.runs.repriced_results(run_id, tools.prices)
-        week = merge_runs([results[run_id] for run_id in row.run_ids])
-        pairs = compare(week, primary=row.primary, candidate=row.candidate)
-        today = PricePair(primary=tools.prices[row.primary], candidate=tools.prices[row.candidate])
-        fresh.append(repriced(row, pairs, today))
-    return fresh
-
-
-def _last_weeks(history: Sequence[StoredEvidence], week: str) -> frozenset[str]:
-    """The weeks that a window can still reach."""
-    weeks = sorted({row.week for row in history if row.week <= week})
-    return frozenset(weeks[-max(WINDOWS) :])
-
-
-def _adaptive(
-    sample: Sample | None, results: Sequence[CaseResult], week: WeekOfEvidence
-) -> AdaptiveReport:
-    """What adaptive spending left out: calls not made, and why which candidate sat out."""
-    if sample is None:
-        return AdaptiveReport()
-    asked: dict[str, int] = {}
-    for row in results:
-        if not row.is_anchor:
-            asked[row.model_name] = asked.get(row.model_name, 0) + 1
-    blocks = max((case.block for case in sample.cases), default=0) + 1
-    reasons = drop_candidates(week, blocks_done=blocks) if week.plan.sample.adaptive else {}
-    anchors = len(sample.anchors)
-    return AdaptiveReport(
-        planned_calls=len(sample.cases) * len(week.plan.contestants) + anchors,
-        made_calls=len(results),
-        dropped={
-            name: reason
-            for name, reason in reasons.items()
-            if asked.get(name, 0) < len(sample.cases)
-        },
-    )
-
-
-def _finishing_usd(adaptive: AdaptiveReport, spend: Sequence[SpendLine]) -> Decimal | None:
-    """About what the calls that were not made would cost, at what those made have cost."""
-    if adaptive.made_calls == 0:
-        return None
-    left = max(0, adaptive.planned_calls - adaptive.made_calls)
-    return sum((line.spend_usd for line in spend), Decimal(0)) * left / adaptive.made_calls
-
-
-async def _month_usd(now: datetime, tools: RunTools) -> Decimal:
-    """What the Plan was charged this month, in its own time zone."""
-    zone = tools.plan.schedule.timezone if tools.plan.schedule else now.tzinfo
-    month = now.astimezone(zone).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return await tools.runs.spend_since(tools.plan.name, month)
-
-
 async def _scrub(run: Run, tools: RunTools) -> None:
     """Keep of the bodies what the plan allows, now that the Run is final."""
     match tools.plan.privacy.store_bodies:
@@ -739,8 +546,6 @@ def known_prices(
 
 
 __all__ = [
-    "Progress",
-    "RunTools",
     "begin",
     "conclude",
     "ensure_sample",

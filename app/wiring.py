@@ -39,7 +39,7 @@ from app.domain.prices import CostCheck, Price
 from app.domain.runs import Run, Slot
 from app.evaluation.catalogue import evaluation_identity, evaluator_versions
 from app.evaluation.panel import EvaluationPanel
-from app.pipeline import HandOut, Progress, RunTools, execute, known_prices
+from app.pipeline import execute, known_prices
 from app.plans import PRICES_FILE, load_plans, public_config
 from app.ports import (
     AlertStore,
@@ -57,6 +57,7 @@ from app.ports import (
 )
 from app.replay.load import ClosedLoad, Load, PoissonLoad
 from app.replay.shards import CASES_PER_SHARD
+from app.run_tools import HandOut, Progress, RunTools
 from app.sampling.redaction import Redactor
 from app.settings import Settings
 from app.workers.owners import is_gone, owner_name

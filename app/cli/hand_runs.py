@@ -18,9 +18,9 @@ from app.domain.errors import ConfigError, RunInProgress, RunInterrupted, Storag
 from app.domain.json_values import JsonObject
 from app.domain.plans import Budget, Plan
 from app.domain.runs import Run, RunStatus, Slot, Trigger
-from app.pipeline import Progress
 from app.plans import config_hash
 from app.ports import Clock
+from app.run_tools import Progress
 from app.wiring import (
     RunOptions,
     Storage,

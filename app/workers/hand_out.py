@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from app.domain.errors import ShardDeferred, StorageUnavailable
 from app.domain.runs import Run, Shard
-from app.pipeline import Progress, RunTools, work_shard
+from app.pipeline import work_shard
+from app.run_tools import Progress, RunTools
 from app.workers.queue import ShardJob, ShardQueue
 
 _LOOK_S = 0.5

@@ -16,8 +16,9 @@ from app.domain.errors import (
 )
 from app.domain.plans import Plan
 from app.domain.runs import Run, RunStatus
-from app.pipeline import RunTools, work_shard
+from app.pipeline import work_shard
 from app.ports import Clock, RunStore
+from app.run_tools import RunTools
 from app.workers.queue import ShardJob, ShardQueue, TryAgain
 from app.workers.shares import Shares
 

@@ -1,0 +1,157 @@
+"""What a verdict rests on: this week's pairs beside earlier weeks, what drifted, what it cost."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from app.decision.adaptive import drop_candidates
+from app.decision.decide import WeekOfEvidence
+from app.decision.epochs import PricePair, repriced, stale_weeks
+from app.decision.readings import WEEKS_READ, drift_of, reading_of
+from app.domain.cases import Sample
+from app.domain.json_values import JsonObject
+from app.domain.prices import Price
+from app.domain.results import AdaptiveReport, CaseResult, DriftReport, JudgeReport
+from app.domain.runs import Run, SpendLine
+from app.domain.scores import ScoreRecord
+from app.evaluation.canaries import canary_scores
+from app.evaluation.human_labels import human_evidence
+from app.ports import StoredEvidence
+from app.run_tools import RunTools
+from app.stats.critical_values import WINDOWS
+from app.summary.pairs import compare, merge_runs
+
+
+async def week_of_evidence(
+    run: Run,
+    sample: Sample | None,
+    results: Sequence[CaseResult],
+    judge: JudgeReport,
+    tools: RunTools,
+    why: str | None,
+) -> WeekOfEvidence:
+    """This week's pairs beside the weeks before them; a Run by hand stands alone."""
+    plan = tools.plan
+    names = {row.model_name for row in results}
+    pairs = {
+        candidate.name: compare(results, primary=plan.primary.name, candidate=candidate.name)
+        for candidate in plan.candidates
+        if candidate.name in names
+    }
+    people = human_evidence(plan, tools.evaluation, await tools.labels.labelled(plan.name))
+    counts = run.trigger.counts
+    history = await tools.runs.evidence(plan.name, since_week="") if counts else ()
+    return WeekOfEvidence(
+        plan=plan,
+        week=run.slot.iso_week,
+        run_ids=(run.run_id,),
+        now=tools.clock.now(),
+        pairs=pairs,
+        prices=tools.prices,
+        evaluation=tools.evaluation,
+        history=history,
+        repriced=await _repriced(history, run, tools),
+        states=await tools.runs.states(plan.name) if counts else (),
+        judge=judge,
+        requests_per_month=sample.requests_per_month if sample else None,
+        incomplete=why,
+        counts=counts,
+        closes_week=run.slot.closes_week,
+        rectifiers=people.rectifiers,
+        head_to_head=lambda first, second: (
+            compare(results, primary=second, candidate=first).evidence
+        ),
+    )
+
+
+async def drift_of_week(
+    run: Run,
+    results: Sequence[CaseResult],
+    records: Sequence[ScoreRecord],
+    tools: RunTools,
+    why: str | None,
+) -> tuple[DriftReport | None, JsonObject | None]:
+    """What moved since earlier weeks, and this week's reading for later ones."""
+    if why is not None or not run.trigger.counts:
+        return None, None
+    plan = tools.plan
+    origins = [row.anchor_of for row in results if row.anchor_of is not None]
+    reading = reading_of(
+        plan,
+        run.slot.iso_week,
+        results,
+        records,
+        await tools.runs.baselines(origins, plan.primary.name),
+        canary_scores(records),
+    )
+    if reading is None:
+        return None, None
+    earlier = await tools.runs.drift_readings(plan.name, limit=WEEKS_READ)
+    price = tools.prices[plan.primary.name]
+    told = earlier[-1].get("price") if earlier else None
+    then = Price.from_json(told) if isinstance(told, Mapping) else None
+    report = drift_of(plan, [*earlier, reading], results, price, then)
+    return report, {**reading, "price": price.to_json()}
+
+
+async def _repriced(
+    history: Sequence[StoredEvidence], run: Run, tools: RunTools
+) -> Sequence[StoredEvidence]:
+    """Stored weeks charged at today's prices, so that a change of price counts at once."""
+    fresh: list[StoredEvidence] = []
+    results: dict[str, Sequence[CaseResult]] = {}
+    recent = [row for row in history if row.week in _last_weeks(history, run.slot.iso_week)]
+    for row in stale_weeks(recent, tools.prices):
+        for run_id in row.run_ids:
+            if run_id not in results:
+                results[run_id] = await tools.runs.repriced_results(run_id, tools.prices)
+        week = merge_runs([results[run_id] for run_id in row.run_ids])
+        pairs = compare(week, primary=row.primary, candidate=row.candidate)
+        today = PricePair(primary=tools.prices[row.primary], candidate=tools.prices[row.candidate])
+        fresh.append(repriced(row, pairs, today))
+    return fresh
+
+
+def _last_weeks(history: Sequence[StoredEvidence], week: str) -> frozenset[str]:
+    """The weeks that a window can still reach."""
+    weeks = sorted({row.week for row in history if row.week <= week})
+    return frozenset(weeks[-max(WINDOWS) :])
+
+
+def adaptive_report(
+    sample: Sample | None, results: Sequence[CaseResult], week: WeekOfEvidence
+) -> AdaptiveReport:
+    """What adaptive spending left out: calls not made, and why which candidate sat out."""
+    if sample is None:
+        return AdaptiveReport()
+    asked: dict[str, int] = {}
+    for row in results:
+        if not row.is_anchor:
+            asked[row.model_name] = asked.get(row.model_name, 0) + 1
+    blocks = max((case.block for case in sample.cases), default=0) + 1
+    reasons = drop_candidates(week, blocks_done=blocks) if week.plan.sample.adaptive else {}
+    anchors = len(sample.anchors)
+    return AdaptiveReport(
+        planned_calls=len(sample.cases) * len(week.plan.contestants) + anchors,
+        made_calls=len(results),
+        dropped={
+            name: reason
+            for name, reason in reasons.items()
+            if asked.get(name, 0) < len(sample.cases)
+        },
+    )
+
+
+def finishing_usd(adaptive: AdaptiveReport, spend: Sequence[SpendLine]) -> Decimal | None:
+    """About what the calls that were not made would cost, at what those made have cost."""
+    if adaptive.made_calls == 0:
+        return None
+    left = max(0, adaptive.planned_calls - adaptive.made_calls)
+    return sum((line.spend_usd for line in spend), Decimal(0)) * left / adaptive.made_calls
+
+
+async def month_usd(now: datetime, tools: RunTools) -> Decimal:
+    """What the Plan was charged this month, in its own time zone."""
+    zone = tools.plan.schedule.timezone if tools.plan.schedule else now.tzinfo
+    month = now.astimezone(zone).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return await tools.runs.spend_since(tools.plan.name, month)
