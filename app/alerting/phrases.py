@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from app.alerting.outcome import Outcome
 from app.alerting.words import (
     ABSENT,
+    change_range,
     complement,
     count,
     difference,
@@ -55,7 +56,7 @@ def value_sentence(comparison: Comparison, plan: Plan) -> str:
     better = percent_range(complement(value)) if value is not None else ABSENT
     return (
         f"{comparison.candidate} costs {better} less per quality point, at {quality}; "
-        f"the bill itself changes by {percent_range(negated(saving))}."
+        f"the bill itself is {change_range(negated(saving))}."
     )
 
 
@@ -65,7 +66,7 @@ def candidate_line(comparison: Comparison) -> str:
         return f"{comparison.candidate}: unmeasured. {' '.join(comparison.verdict.reasons[:1])}"
     figures = (
         f"quality {difference(comparison.quality_delta)}, "
-        f"bill {percent_range(negated(comparison.saving))} on {_window(comparison)}"
+        f"bill {change_range(negated(comparison.saving))} on {_window(comparison)}"
     )
     settle = comparison.tests.get("prompts_to_settle")
     tail = f"; about {settle:,} prompts would settle it" if isinstance(settle, int) else ""

@@ -3,19 +3,35 @@
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 
+from app.domain.wording import (
+    ABSENT,
+    MINUS,
+    change_range,
+    complement,
+    count,
+    percent,
+    signed,
+)
 from app.stats.estimates import Estimate
 
-MINUS = "\u2212"
-ABSENT = "\u2013"
+__all__ = (
+    "ABSENT",
+    "MINUS",
+    "change_range",
+    "complement",
+    "count",
+    "difference",
+    "money",
+    "money_range",
+    "negated",
+    "percent",
+    "percent_range",
+    "scaled",
+    "seconds",
+    "signed",
+)
+
 _WHOLE_DOLLARS = 100
-
-
-def signed(value: float, digits: int = 2) -> str:
-    """A difference with its sign, e.g. `−0.01`; never `-0.00`."""
-    text = f"{abs(value):.{digits}f}"
-    if float(text) == 0:
-        return text
-    return (MINUS if value < 0 else "+") + text
 
 
 def difference(estimate: Estimate | None, digits: int = 2) -> str:
@@ -23,13 +39,6 @@ def difference(estimate: Estimate | None, digits: int = 2) -> str:
     if estimate is None:
         return ABSENT
     return f"{signed(estimate.point, digits)} ±{estimate.half_width:.{digits}f}"
-
-
-def percent(share: float, digits: int = 0) -> str:
-    """A share as per cent, e.g. `31 %`."""
-    text = f"{abs(share) * 100:.{digits}f}"
-    sign = MINUS if share < 0 and float(text) != 0 else ""
-    return f"{sign}{text} %"
 
 
 def percent_range(estimate: Estimate | None) -> str:
@@ -78,17 +87,6 @@ def seconds(value_s: float | None) -> str:
     if value_s is None:
         return ABSENT
     return f"{value_s * 1000:.0f} ms" if value_s < 1 else f"{value_s:.1f} s"
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun, e.g. `400 prompts`, `1 week`."""
-    plural = noun if number == 1 else f"{noun}s"
-    return f"{number:,} {plural}"
-
-
-def complement(estimate: Estimate) -> Estimate:
-    """1 less the estimate: a saving from a ratio."""
-    return replace(estimate, point=1 - estimate.point, low=1 - estimate.high, high=1 - estimate.low)
 
 
 def negated(estimate: Estimate | None) -> Estimate | None:

@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from app.alerting.words import ABSENT
 from app.cli.figures import number, ratio, whole
-from app.cli.reports import MEANINGS, headline, verdict_sentences
+from app.cli.reports import headline, verdict_sentences
 from app.cli.tables import Table, terminal_table
+from app.domain.wording import ABSENT, VERDICTS
 
 Document = Mapping[str, Any]
 _PASSED = {True: "passes", False: "fails", None: ABSENT}
@@ -170,7 +170,7 @@ def _window_row(window: Document) -> tuple[str, ...]:
 
 def _lines(one: Document) -> Iterator[str]:
     tests: Document = one.get("tests") or {}
-    meaning = MEANINGS.get(one["verdict"], one["verdict"])
+    meaning = VERDICTS.get(one["verdict"], one["verdict"])
     change: Document = tests.get("transition") or {}
     if change.get("from") != change.get("to"):
         yield f"State: {change['from']} → {change['to']} ({change.get('reason') or meaning})."

@@ -4,20 +4,27 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from app.alerting.words import ABSENT, MINUS, money, percent, signed
+from app.alerting.words import money
+from app.domain.wording import ABSENT, MINUS, number, percent, share, signed, whole
+
+__all__ = (
+    "counted",
+    "difference",
+    "dollar_range",
+    "dollars",
+    "durations",
+    "interval",
+    "milliseconds",
+    "number",
+    "points",
+    "ratio",
+    "share",
+    "shares",
+    "whole",
+)
 
 Figure = Mapping[str, Any] | None
 _CENT = Decimal("0.01")
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A plain number."""
-    return ABSENT if value is None else signed(value, digits).removeprefix("+")
-
-
-def whole(value: int | None) -> str:
-    """A count with thousands marked."""
-    return ABSENT if value is None else f"{value:,}"
 
 
 def interval(figure: Figure, digits: int = 2) -> str:
@@ -34,15 +41,6 @@ def difference(figure: Figure, digits: int = 2) -> str:
         return ABSENT
     point, low, high = (signed(figure[end], digits) for end in ("value", "low", "high"))
     return f"{point} ({low} to {high})"
-
-
-def share(value: float | None) -> str:
-    """A share as per cent; one digit more where rounding would hide a loss."""
-    if value is None:
-        return ABSENT
-    if 0.9995 <= value < 1:
-        return ">99.9 %"
-    return percent(value, 1 if 0.985 <= value < 1 else 0)
 
 
 def shares(figure: Figure) -> str:

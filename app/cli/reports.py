@@ -25,20 +25,10 @@ from app.cli.figures import (
     whole,
 )
 from app.cli.tables import Table, escaped, markdown_table, terminal_table
+from app.domain.wording import VERDICTS
 
 Document = Mapping[str, Any]
 
-MEANINGS = {
-    "switch": "switch",
-    "watch": "promising, not yet shown",
-    "keep": "keep the primary",
-    "worse": "worse quality",
-    "dearer": "dearer per quality",
-    "slower": "too slow",
-    "unreliable": "fails too often",
-    "undecided": "not enough evidence yet",
-    "unmeasured": "could not be measured",
-}
 _ENDS = {
     "partial": "Ended before it was complete: no verdict from this run",
     "failed": "Failed",
@@ -234,7 +224,7 @@ def verdict_sentences(document: Document) -> Iterator[str]:
     """What is said of each candidate and why, in words; caveats of all are left to `remarks`."""
     shared = set(_shared_caveats(document))
     for one in document["comparisons"]:
-        meaning = MEANINGS.get(one["verdict"], one["verdict"])
+        meaning = VERDICTS.get(one["verdict"], one["verdict"])
         reasons = " ".join(_sentence(reason) for reason in one["reasons"])
         own = [caveat for caveat in one.get("caveats") or () if caveat not in shared]
         caveats = " ".join(_sentence(caveat) for caveat in own)
@@ -257,9 +247,10 @@ def remarks(document: Document) -> Iterator[str]:
         yield f"{saved} calls were saved by leaving out candidates whose verdict was clear."
     spend = document["spend"]
     budget = f" of a budget of {dollars(spend['budget_usd'])}" if spend["budget_usd"] else ""
+    evaluation = "judge and embeddings" if spend.get("embeddings_usd") else "judge"
     yield (
         f"Spent {dollars(spend['total_usd'])}{budget}: models {dollars(spend['models_usd'])}, "
-        f"judge {dollars(spend['judge_usd'])}."
+        f"{evaluation} {dollars(spend['judge_usd'])}."
     )
     for alert in document["alerts"]:
         yield f"Message: {alert['title']} ({alert['key']})"

@@ -5,21 +5,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from app.alerting.words import ABSENT, MINUS, money, percent, signed
+from app.alerting.words import money
 from app.domain.charts import dollars, milliseconds
+from app.domain.wording import ABSENT, MINUS, number, percent, share, signed, whole
 
 Figure = Mapping[str, Any] | None
 _PER = 1_000
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A plain number."""
-    return ABSENT if value is None else signed(value, digits).removeprefix("+")
-
-
-def whole(value: int | None) -> str:
-    """A count with thousands marked."""
-    return ABSENT if value is None else f"{value:,}"
 
 
 def interval(figure: Figure, digits: int = 2) -> str:
@@ -49,15 +40,6 @@ def change_interval(figure: Figure, digits: int = 2) -> str:
 def delta(value: float | None, digits: int = 2) -> str:
     """A difference with its sign."""
     return ABSENT if value is None else signed(value, digits)
-
-
-def share(value: float | None) -> str:
-    """A share as per cent; one digit more where rounding would hide a loss."""
-    if value is None:
-        return ABSENT
-    if 0.9995 <= value < 1 - 1e-9:
-        return "> 99.9 %"
-    return percent(value, 1 if 0.985 <= value < 0.9995 else 0)
 
 
 def share_point(figure: Figure) -> str:

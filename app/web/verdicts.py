@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.web.figures import change, change_interval, share_interval, share_point, whole
+from app.domain.wording import VERDICTS, count, whole
+from app.web.figures import change, change_interval, share_interval, share_point
 
 Document = Mapping[str, Any]
 
@@ -18,16 +19,20 @@ class Wording:
     tone: str
 
 
+_SIGNS = {
+    "switch": ("▲", "good"),
+    "watch": ("△", "hope"),
+    "keep": ("■", "calm"),
+    "worse": ("▼", "bad"),
+    "dearer": ("◆", "bad"),
+    "slower": ("◆", "bad"),
+    "unreliable": ("✕", "bad"),
+    "undecided": ("○", "calm"),
+    "unmeasured": ("–", "calm"),
+}
 WORDINGS = {
-    "switch": Wording(label="Switch", sign="▲", tone="good"),
-    "watch": Wording(label="Promising, not yet shown", sign="△", tone="hope"),
-    "keep": Wording(label="Keep the primary", sign="■", tone="calm"),
-    "worse": Wording(label="Worse quality", sign="▼", tone="bad"),
-    "dearer": Wording(label="Dearer per quality", sign="◆", tone="bad"),
-    "slower": Wording(label="Too slow", sign="◆", tone="bad"),
-    "unreliable": Wording(label="Fails too often", sign="✕", tone="bad"),
-    "undecided": Wording(label="Not enough evidence yet", sign="○", tone="calm"),
-    "unmeasured": Wording(label="Could not be measured", sign="–", tone="calm"),
+    verdict: Wording(label=VERDICTS[verdict].capitalize(), sign=sign, tone=tone)
+    for verdict, (sign, tone) in _SIGNS.items()
 }
 STATUSES = {
     "done": Wording(label="Complete", sign="●", tone="good"),
@@ -83,7 +88,7 @@ def _switch(best: Document, hits: Sequence[Document]) -> Headline:
             f" at quality {change(best['quality_delta'])} "
             f"({change_interval(best['quality_delta'])})"
         )
-    lead += f" on {whole(best['pairs'])} prompts of {_weeks(best['window_weeks'])}."
+    lead += f" on {whole(best['pairs'])} prompts of {count(best['window_weeks'], 'week')}."
     if others:
         lead += f" Also shown: {', '.join(others)}."
     return Headline(
@@ -116,7 +121,3 @@ def _keep(document: Document, comparisons: Sequence[Document]) -> Headline:
             f"{one['candidate']}: {one['reasons'][0]}" for one in comparisons if one["reasons"]
         ),
     )
-
-
-def _weeks(count: int) -> str:
-    return "1 week" if count == 1 else f"{count} weeks"

@@ -91,7 +91,7 @@ def test_a_switch_for_better_quality_at_no_saving_says_what_the_bill_does() -> N
 
     assert alert.lead == (
         "haiku costs 32–42 % less per quality point, at better quality: +0.12 ±0.03 on 400 prompts "
-        "of 4 weeks (allowed: −0.05); the bill itself changes by −2 % to 6 %."
+        "of 4 weeks (allowed: −0.05); the bill itself is between 2 % lower and 6 % higher."
     )
 
 
@@ -377,7 +377,7 @@ def test_the_digest_has_a_line_per_candidate_and_what_was_spent() -> None:
     )
     assert alert.lines == (
         (
-            "haiku: undecided, quality −0.01 ±0.02, bill −44 % to −31 % on 400 prompts of 4 weeks; "
+            "haiku: undecided, quality −0.01 ±0.02, bill 31–44 % lower on 400 prompts of 4 weeks; "
             "about 1,200 prompts would settle it"
         ),
     )
