@@ -102,6 +102,18 @@ class FoundLog:
     models: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """The draw that will follow a count, which a source may prepare while it counts.
+
+    Attributes:
+        rows: About how many rows will be drawn, of all strata together.
+    """
+
+    seed: int
+    rows: int
+
+
 class LogSource(Protocol):
     """Where prompts come from; read only."""
 
@@ -112,7 +124,9 @@ class LogSource(Protocol):
             LogSourceError: If the source cannot be read as the plan says.
         """
 
-    async def frame(self, window: Window, *, by: Sequence[str]) -> Frame:
+    async def frame(
+        self, window: Window, *, by: Sequence[str], ahead: Ahead | None = None
+    ) -> Frame:
         """Count the rows of the window, by stratum when segments are named."""
 
     async def draw(
@@ -135,6 +149,34 @@ class LogSource(Protocol):
 
     async def close(self) -> None:
         """Give back connections."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedPage:
+    """One page of a remote log's listing, without bodies.
+
+    Attributes:
+        number: From 1 on.
+        cursor: Leads to the next page, None after the last.
+    """
+
+    number: int
+    records: tuple[JsonObject, ...]
+    cursor: str | None
+
+
+class ListingStore(Protocol):
+    """How far listings of remote logs have come, kept over the end of a process."""
+
+    async def pages(self, listing: str) -> Sequence[ListedPage]:
+        """The pages of a listing so far, in order."""
+
+    async def add(self, listing: str, page: ListedPage) -> None:
+        """Keep one more page; a page that is kept already stays as it is.
+
+        Raises:
+            StorageUnavailable: If it cannot be kept.
+        """
 
 
 # --- models ---------------------------------------------------------------------------------

@@ -33,6 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="rows of the log table that tests/benchmarks draws from",
     )
     parser.addoption(
+        "--log-database",
+        default=None,
+        metavar="URL",
+        help="a database that keeps that table from one session to the next",
+    )
+    parser.addoption(
         "--litellm",
         default=None,
         metavar="PATH",

@@ -17,7 +17,7 @@ from app.logsources.exported_records import Reading, Record
 from app.logsources.exported_rows import KNOWN, log_row
 from app.logsources.layout import nearest_of
 from app.logsources.orders import place_of, stratum_of
-from app.ports import Frame, LogRow
+from app.ports import Ahead, Frame, LogRow
 
 _MOST_FIELD_CHARACTERS = 2**30
 
@@ -59,7 +59,13 @@ class FileLogs:
         warning = f"{self._settings.path}: {unread} of {len(rows)} rows cannot be read"
         return (warning,) if unread else ()
 
-    async def frame(self, window: Window, *, by: Sequence[str]) -> Frame:
+    async def frame(
+        self,
+        window: Window,
+        *,
+        by: Sequence[str],
+        ahead: Ahead | None = None,  # noqa: ARG002 - the port's signature
+    ) -> Frame:
         """Count the rows of the window, by stratum when segments are named."""
         counts = Counter(stratum_of(row.segments, by) for row in await self._within(window))
         return Frame(rows=dict(counts) or {"": 0})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import httpx
 
@@ -35,8 +36,11 @@ class LogApi(Protocol):
     async def page(self, window: Window | None, cursor: str | None) -> Page:
         """The records of a window from a cursor on; of any time without a window."""
 
+    def kept(self, record: Record) -> Record:
+        """What `whole` needs of a record, and no text of anybody's."""
+
     async def whole(self, record: Record) -> Record:
-        """The record with its bodies."""
+        """The record with its bodies, from what is kept of it."""
 
     async def close(self) -> None:
         """Give back connections."""
@@ -112,10 +116,15 @@ class Langfuse:
         records = [_without(record, "input", "output") for record in _records(found)]
         return Page(records=records, cursor=str(number + 1) if has_more else None)
 
+    def kept(self, record: Record) -> Record:
+        """Its id and that of its trace."""
+        return _only(record, "id", "traceId")
+
     async def whole(self, record: Record) -> Record:
         """The observation with input and output."""
         if self._is_first_version:
-            found = await self._client.get(f"{_LANGFUSE_V1}/{record['id']}")
+            path = f"{_LANGFUSE_V1}/{quote(str(record['id']), safe='')}"
+            found = await self._client.get(path, absent_ok=True)
             return found if isinstance(found, Mapping) else record
         asked: dict[str, str | int] = {
             "traceId": str(record.get("traceId")),
@@ -126,8 +135,11 @@ class Langfuse:
         cursor: str | None = ""
         while cursor is not None:
             found = await self._client.get(
-                _LANGFUSE_V2, asked | ({"cursor": cursor} if cursor else {})
+                _LANGFUSE_V2, asked | ({"cursor": cursor} if cursor else {}), absent_ok=True
             )
+            if found is None:  # the listing was begun by another process
+                self._is_first_version = True
+                return await self.whole(record)
             for one in _records(found):
                 if one.get("id") == record["id"]:
                     return {**record, **one}
@@ -161,18 +173,26 @@ class Helicone:
         more = str(offset + len(records)) if len(records) == limit else None
         return Page(records=records, cursor=more)
 
+    def kept(self, record: Record) -> Record:
+        """Its id: a signed address is a key to the bodies, and ends soon."""
+        return _only(record, "request_id")
+
     async def whole(self, record: Record) -> Record:
-        """The request with what was asked and answered."""
-        url = record.get("signed_body_url")
+        """The request with what was asked and answered; without them where they are gone."""
+        path = f"/v1/request/{quote(str(record['request_id']), safe='')}"
+        found = await self._client.get(path, absent_ok=True)
+        data = found.get("data") if isinstance(found, Mapping) else None
+        told = {**record, **(data if isinstance(data, Mapping) else {})}
+        url = told.get("signed_body_url")
         if not isinstance(url, str) or not url:
-            return record
-        found = await self._client.fetch(url)
-        if not isinstance(found, Mapping):
-            return record
+            return told
+        bodies = await self._client.fetch(url)
+        if not isinstance(bodies, Mapping):
+            return told
         return {
-            **record,
-            "request_body": found.get("request"),
-            "response_body": found.get("response"),
+            **told,
+            "request_body": bodies.get("request"),
+            "response_body": bodies.get("response"),
         }
 
     async def close(self) -> None:
@@ -202,16 +222,24 @@ class OpenAIStored:
         has_more = bool(records) and found.get("has_more") is True and not is_past
         return Page(records=records, cursor=str(records[-1]["id"]) if has_more else None)
 
+    def kept(self, record: Record) -> Record:
+        """Its id."""
+        return _only(record, "id")
+
     async def whole(self, record: Record) -> Record:
         """The completion with the messages that were sent."""
+        path = f"/chat/completions/{quote(str(record['id']), safe='')}"
+        completion = await self._client.get(path, absent_ok=True)
+        if not isinstance(completion, Mapping):
+            return record
         messages: list[Record] = []
         asked: dict[str, str | int] = {"limit": 100, "order": "asc"}
         while True:
-            found = await self._client.get(f"/chat/completions/{record['id']}/messages", asked)
+            found = await self._client.get(f"{path}/messages", asked)
             page = _records(found)
             messages += [_without(message, "id") for message in page]
             if not page or found.get("has_more") is not True:
-                return {**record, "messages": messages}
+                return {**record, **completion, "messages": messages}
             asked["after"] = str(page[-1]["id"])
 
     async def close(self) -> None:
@@ -247,6 +275,10 @@ def _records(found: Any) -> list[dict[str, Any]]:
 def _meta(found: Any) -> Mapping[str, Any]:
     meta = found.get("meta") if isinstance(found, Mapping) else None
     return meta if isinstance(meta, Mapping) else {}
+
+
+def _only(record: Record, *names: str) -> Record:
+    return {name: record[name] for name in names if name in record}
 
 
 def _without(record: Record, *names: str) -> Record:

@@ -22,18 +22,22 @@ from app.logsources.layout import (
     quoted,
     table_parts,
 )
-from app.logsources.query_plans import plan_sentence, relations_of
+from app.logsources.query_plans import estimated_rows, plan_sentence, relations_of
 from app.logsources.read_only_session import ReadOnlySession, Rows, StatementTooSlow, as_text
 from app.logsources.statements import (
     HIGHEST,
+    MOST_AHEAD,
     bodies_statement,
+    bound_ahead,
     bound_of,
+    counted_keys_statement,
     frame_statement,
     keys_statement,
     seed_of,
     uniform_keys_statement,
+    window_statement,
 )
-from app.ports import Frame, LogRow
+from app.ports import Ahead, Frame, LogRow
 
 T = TypeVar("T")
 
@@ -102,6 +106,7 @@ class PostgresLogs:
         self._layout: Layout | None = None
         self._relation: Relation | None = None
         self._frames: dict[tuple[Window, tuple[str, ...]], Frame] = {}
+        self._ahead: dict[tuple[Window, tuple[str, ...], int], dict[str, list[str]]] = {}
 
     async def check(self) -> tuple[str, ...]:
         """Warnings about roles, prompts and indexes.
@@ -124,12 +129,20 @@ class PostgresLogs:
         warnings += await self._timed(self._check_rows(layout, is_indexed=has_index))
         return tuple(warnings)
 
-    async def frame(self, window: Window, *, by: Sequence[str]) -> Frame:
-        """Count the rows of the window, by stratum when segments are named."""
+    async def frame(
+        self, window: Window, *, by: Sequence[str], ahead: Ahead | None = None
+    ) -> Frame:
+        """Count the rows of the window, by stratum when segments are named.
+
+        With `ahead`, the first keys of the seeded order are taken in the same scan.
+        """
         layout = await self._described()
         _check_segments(by, layout)
-        rows = await self._rows(frame_statement(layout, by), _span(window))
-        frame = Frame(rows=_counts(rows))
+        if ahead is None:
+            counts = _counts(await self._rows(frame_statement(layout, by), _span(window)))
+        else:
+            counts = await self._count_ahead(layout, window, by, ahead)
+        frame = Frame(rows=counts)
         self._frames[window, tuple(by)] = frame
         return frame
 
@@ -144,17 +157,24 @@ class PostgresLogs:
     ) -> Sequence[LogRow]:
         """Take the next `quota[stratum]` rows of each stratum in the seeded order."""
         layout = await self._described()
-        frame = self._frames.get((window, tuple(by))) or await self.frame(window, by=by)
+        frame = self._counted(window, by) or await self.frame(window, by=by)
         wanted = {
             stratum: offset.get(stratum, 0) + count
             for stratum, count in quota.items()
             if count > 0 and frame.rows.get(stratum, 0) > offset.get(stratum, 0)
         }
-        keys = await self._keys(layout, window, seed=seed, by=by, wanted=wanted, frame=frame)
+        known = self._ahead.get((window, tuple(by), seed), {})
+        keys = {
+            stratum: known[stratum][:most]
+            for stratum, most in wanted.items()
+            if len(known.get(stratum, ())) >= min(most, frame.rows[stratum])
+        }
+        rest = {stratum: most for stratum, most in wanted.items() if stratum not in keys}
+        keys |= await self._keys(layout, window, seed=seed, by=by, wanted=rest, frame=frame)
         chosen = [
             (stratum, row_id)
-            for stratum, ids in keys.items()
-            for row_id in ids[offset.get(stratum, 0) :]
+            for stratum in wanted
+            for row_id in keys[stratum][offset.get(stratum, 0) :]
         ]
         return await self._bodies(layout, window, chosen)
 
@@ -171,6 +191,35 @@ class PostgresLogs:
     async def _check_rows(self, layout: Layout, *, is_indexed: bool) -> list[str]:
         advice = self._preset.empty_advice
         return await check_rows(self._session, layout, is_indexed=is_indexed, empty_advice=advice)
+
+    def _counted(self, window: Window, by: Sequence[str]) -> Frame | None:
+        """What was counted before; any strata of a window add up to all of it."""
+        frame = self._frames.get((window, tuple(by)))
+        if frame is not None or by:
+            return frame
+        totals = (known.total for (span, _), known in self._frames.items() if span == window)
+        total = next(totals, None)
+        return None if total is None else Frame(rows={"": total})
+
+    async def _count_ahead(
+        self, layout: Layout, window: Window, by: Sequence[str], ahead: Ahead
+    ) -> dict[str, int]:
+        """The rows of each stratum; the first keys of each are kept for the draw."""
+        bound = bound_ahead(ahead.rows, await self._estimated_rows(layout, window))
+        params = _span(window) | {
+            "seed": seed_of(ahead.seed),
+            "bound": bound,
+            "most": MOST_AHEAD * ahead.rows,
+        }
+        found = await self._rows(counted_keys_statement(layout, by), params)
+        self._ahead[window, tuple(by), ahead.seed] = {
+            as_text(stratum): [as_text(row_id) for row_id in ids] for stratum, _, ids in found
+        }
+        return _counts([(stratum, rows) for stratum, rows, _ in found])
+
+    async def _estimated_rows(self, layout: Layout, window: Window) -> int:
+        statement = sql.SQL("EXPLAIN (FORMAT JSON) {}").format(window_statement(layout))
+        return estimated_rows(_json((await self._rows(statement, _span(window)))[0][0]))
 
     async def _keys(
         self,

@@ -14,6 +14,13 @@ def plan_sentence(explained: Sequence[Mapping[str, object]]) -> str:
     return f"{shown}; planner cost {_number(top.get('Total Cost'))}"
 
 
+def estimated_rows(explained: Sequence[Mapping[str, object]]) -> int:
+    """How many rows the planner expects."""
+    top = explained[0]["Plan"]
+    assert isinstance(top, Mapping)  # noqa: S101 - as above
+    return round(float(str(top.get("Plan Rows", 0))))
+
+
 def relations_of(explained: Sequence[Mapping[str, object]]) -> list[tuple[str, str]]:
     """Schema and name of every table a statement reads."""
     top = explained[0]["Plan"]

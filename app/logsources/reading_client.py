@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +17,8 @@ _TRIES = 6
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 60.0
 _PASSING = (408, 425, 429)
+#: What stores of files answer for one that is not there, or not any more.
+_GONE = (403, 404, 410)
 
 
 class ReadingClient:
@@ -61,7 +63,7 @@ class ReadingClient:
         request = self._client.build_request(
             "GET", self._base_url + path, params=dict(params or {}), headers=self._headers
         )
-        return await self._json(request, absent_ok=absent_ok)
+        return await self._json(request, absent=(httpx.codes.NOT_FOUND,) if absent_ok else ())
 
     async def post(self, path: str, body: Mapping[str, object]) -> Any:
         """The JSON that a query sent to a path of the API brings.
@@ -75,7 +77,9 @@ class ReadingClient:
         return await self._json(request)
 
     async def fetch(self, url: str) -> Any:
-        """The JSON behind an address that the API gave out; our credentials are not sent there.
+        """The JSON behind an address that the API gave out; None where it is gone.
+
+        Our credentials are not sent there.
 
         Raises:
             LogSourceError: If it cannot be read, or is neither https nor on the API's own host.
@@ -84,13 +88,13 @@ class ReadingClient:
         is_own = (parts.scheme, parts.netloc) == (own.scheme, own.netloc)
         if parts.scheme != "https" and not is_own:
             raise LogSourceError(f"{self._product} names an address that is not https")
-        return await self._json(self._client.build_request("GET", url))
+        return await self._json(self._client.build_request("GET", url), absent=_GONE)
 
     async def close(self) -> None:
         """Give back all connections."""
         await self._client.aclose()
 
-    async def _json(self, request: httpx.Request, *, absent_ok: bool = False) -> Any:
+    async def _json(self, request: httpx.Request, *, absent: Collection[int] = ()) -> Any:
         wait_s = _FIRST_WAIT_S
         for left in range(_TRIES - 1, -1, -1):
             try:
@@ -102,7 +106,7 @@ class ReadingClient:
                         f"{type(error).__name__}; check logs.options.base_url"
                     ) from error
             else:
-                if response.status_code == httpx.codes.NOT_FOUND and absent_ok:
+                if response.status_code in absent:
                     return None
                 if not left or not _may_pass(response.status_code):
                     return self._read(response)

@@ -17,6 +17,11 @@ HIGHEST = 2**63 - 1
 #: Request bodies above this size no vendor takes; they stay where they are.
 MOST_BODY_BYTES = 32 * 2**20
 _SENT_FIELDS = ("prompt", "messages", "system", "tools")
+#: Keys looked at ahead, of the whole window, for each row wanted.
+KEPT_AHEAD = 40
+#: Keys of one stratum kept ahead, for each row wanted: rows that cannot be replayed cost some.
+MOST_AHEAD = 4
+_LEAST_WINDOW = 20_000
 _BLANK = ("", "{}", "[]", "null", '""')
 
 
@@ -31,6 +36,37 @@ def frame_statement(layout: Layout, by: Sequence[str]) -> sql.Composable:
     )
 
 
+def window_statement(layout: Layout) -> sql.Composable:
+    """The window's rows, for the database to estimate. Params: start, end."""
+    return sql.SQL("SELECT FROM {} WHERE {}").format(layout.relation, _in_window(layout))
+
+
+def counted_keys_statement(layout: Layout, by: Sequence[str]) -> sql.Composable:
+    """Count the rows of each stratum and take its first keys in one scan: stratum, rows, ids.
+
+    Params: start, end, seed, bound (place to stop at), most (keys of one stratum). The ids are a
+    beginning of the stratum's seeded order, as far as the bound let them through.
+    """
+    row_id = layout.id.sql
+    counted = sql.SQL(
+        "SELECT {stratum} AS stratum, count(*) AS rows,"
+        " array_agg({id}) FILTER (WHERE {place} <= %(bound)s::bigint) AS ids"
+        " FROM {relation} WHERE {window} {grouped}"
+    ).format(
+        stratum=_stratum(layout, by) if by else sql.SQL("''::text"),
+        id=row_id,
+        place=_place(layout.id, row_id),
+        relation=layout.relation,
+        window=_in_window(layout),
+        grouped=sql.SQL("GROUP BY 1" if by else ""),
+    )
+    key = sql.SQL("key.id")
+    return sql.SQL(
+        "SELECT stratum, rows, ARRAY(SELECT key.id::text FROM unnest(ids) AS key (id)"
+        " ORDER BY {}, key.id LIMIT %(most)s) FROM ({}) AS counted"
+    ).format(_place(layout.id, key), counted)
+
+
 def keys_statement(layout: Layout, by: Sequence[str]) -> sql.Composable:
     """The first keys of each stratum in the seeded order: id, stratum.
 
@@ -40,7 +76,7 @@ def keys_statement(layout: Layout, by: Sequence[str]) -> sql.Composable:
     keys = sql.SQL("SELECT {} AS id, {} AS stratum, {} AS place FROM {} WHERE {}").format(
         layout.id.sql,
         _stratum(layout, by) if by else sql.SQL("''::text"),
-        _place(layout.id),
+        _place(layout.id, layout.id.sql),
         layout.relation,
         _in_window(layout),
     )
@@ -55,7 +91,7 @@ def keys_statement(layout: Layout, by: Sequence[str]) -> sql.Composable:
 def uniform_keys_statement(layout: Layout) -> sql.Composable:
     """The first keys of the whole window. Params: start, end, seed, bound, most."""
     keys = sql.SQL("SELECT {} AS id, {} AS place FROM {} WHERE {}").format(
-        layout.id.sql, _place(layout.id), layout.relation, _in_window(layout)
+        layout.id.sql, _place(layout.id, layout.id.sql), layout.relation, _in_window(layout)
     )
     return sql.SQL(
         "SELECT keys.id::text, '' FROM ({}) AS keys WHERE keys.place <= %(bound)s::bigint"
@@ -125,6 +161,16 @@ def newest_statement(layout: Layout, *, is_indexed: bool) -> sql.Composable:
     ).format(blank, layout.relation, _filter(layout), order)
 
 
+def bound_ahead(wanted: int, estimated_rows: int) -> int:
+    """A place below which many more keys than wanted lie, so that small strata have theirs too.
+
+    A window is taken for no smaller than some thousand rows: where it is, asking again is cheap,
+    and an estimate that is far too small lets no flood through.
+    """
+    share = KEPT_AHEAD * wanted / max(estimated_rows, _LEAST_WINDOW)
+    return min(_LOWEST + ceil(_SPAN * min(share, 1.0)), HIGHEST)
+
+
 def bound_of(wanted: int, rows: int) -> int:
     """A place in the order below which, almost surely, `wanted` of `rows` keys lie.
 
@@ -161,15 +207,15 @@ def _stratum(layout: Layout, by: Sequence[str]) -> sql.Composable:
     )
 
 
-def _place(row_id: Column) -> sql.Composable:
-    """A 64-bit hash of the id under the seed, by the fastest function for its type."""
-    match row_id.type_name:
+def _place(column: Column, value: sql.Composable) -> sql.Composable:
+    """A 64-bit hash of an id of the column under the seed, by the fastest function for its type."""
+    match column.type_name:
         case "bigint" | "integer" | "smallint":
-            return sql.SQL("hashint8extended({}::bigint, %(seed)s)").format(row_id.sql)
+            return sql.SQL("hashint8extended({}::bigint, %(seed)s)").format(value)
         case "uuid":
-            return sql.SQL("uuid_hash_extended({}, %(seed)s)").format(row_id.sql)
+            return sql.SQL("uuid_hash_extended({}, %(seed)s)").format(value)
         case _:
-            return sql.SQL("hashtextextended({}::text, %(seed)s)").format(row_id.sql)
+            return sql.SQL("hashtextextended({}::text, %(seed)s)").format(value)
 
 
 def _body(column: Column) -> sql.Composable:

@@ -14,7 +14,7 @@ from math import ceil
 from app.domain.cases import Case, Sample, SkipReason, Window
 from app.domain.errors import NothingToReplay
 from app.domain.plans import Privacy, SampleSettings
-from app.ports import Frame, LogRow, LogSource
+from app.ports import Ahead, Frame, LogRow, LogSource
 from app.sampling.anchors import repeated
 from app.sampling.blocks import Member, assign_blocks
 from app.sampling.identity import case_id_of
@@ -60,7 +60,8 @@ async def draw_sample(source: LogSource, request: DrawRequest) -> Sample:
     """
     settings = request.settings
     by = settings.by if settings.strategy == "stratified" else ()
-    frame = await source.frame(request.window, by=by)
+    ahead = Ahead(seed=request.seed, rows=settings.n)
+    frame = await source.frame(request.window, by=by, ahead=ahead)
     if by and not can_stratify(settings.n, frame.rows):
         by, frame = (), Frame(rows={"": frame.total})  # a stratum of one row has no variance
     if not frame.total:

@@ -22,7 +22,7 @@ from app.logsources.log_apis import open_api
 from app.logsources.otel import OtelLogs
 from app.logsources.phoenix import PhoenixLogs
 from app.logsources.postgres import PostgresLogs
-from app.ports import LogRow, LogSource
+from app.ports import Ahead, LogRow, LogSource
 from app.sampling.prompts import Replayable, replayable_of
 from tests.fakes.log_apis import KEYS, LANGFUSE_KEYS, FakeApi, Kept
 from tests.fakes.log_sources import MemoryLogs
@@ -280,6 +280,26 @@ async def test_the_same_seed_gives_the_same_rows_in_the_same_order(
     again = open_source()
     assert await draw(source, 40) == await draw(again, 40)
     await again.close()
+
+
+@pytest.mark.parametrize("by", [(), ("route",)])
+@pytest.mark.parametrize(
+    "ahead", [Ahead(seed=1, rows=1), Ahead(seed=1, rows=30), Ahead(seed=2, rows=30)]
+)
+async def test_looking_ahead_changes_neither_the_count_nor_the_draw(
+    open_source: Open, by: tuple[str, ...], ahead: Ahead
+) -> None:
+    plain, looking = open_source(), open_source()
+    quota = dict.fromkeys(ROUTES if by else [""], 9)
+    offset = dict.fromkeys(quota, 3)
+    drawn = []
+    for source, looks in ((plain, None), (looking, ahead)):
+        frame = await source.frame(WINDOW, by=by, ahead=looks)
+        rows = await source.draw(WINDOW, seed=1, by=by, quota=quota, offset=offset)
+        drawn.append((dict(frame.rows), [(row.stratum, row.source_id) for row in rows]))
+        await source.close()
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0][1]) == sum(quota.values())
 
 
 async def test_another_seed_gives_another_order(source: LogSource) -> None:

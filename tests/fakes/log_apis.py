@@ -31,12 +31,14 @@ class FakeApi(httpx.AsyncBaseTransport):
 
     Attributes:
         has_v2: Whether Langfuse's second version is there.
+        bodies_url: Where Helicone keeps bodies.
         failures: What is answered instead, by the number of the request.
     """
 
     product: str
     rows: Sequence[Kept]
     has_v2: bool = True
+    bodies_url: str = "https://bodies.example.com"
     failures: dict[int, httpx.Response] = field(default_factory=dict)
     requests: list[httpx.Request] = field(default_factory=list)
 
@@ -56,6 +58,8 @@ class FakeApi(httpx.AsyncBaseTransport):
             case "langfuse":
                 return self._langfuse(path, request)
             case "helicone":
+                if request.method == "GET":
+                    return self._helicone_one(path.rpartition("/")[2])
                 return self._helicone(json.loads(request.content))
             case _:
                 return self._openai(path, request)
@@ -102,19 +106,23 @@ class FakeApi(httpx.AsyncBaseTransport):
             end = right["request_response_rmt"]["request_created_at"]["lt"]
         rows = self._between(start, end)
         shown = rows[asked["offset"] : asked["offset"] + asked["limit"]]
-        data = [
-            {
-                "request_id": row.row_id,
-                "request_created_at": row.at.isoformat(),
-                "response_status": 200,
-                "request_model": "gpt-4.1",
-                "request_properties": {"route": row.route},
-                "cache_reference_id": "00000000-0000-0000-0000-000000000000",
-                "signed_body_url": f"https://bodies.example.com/bodies/{row.row_id}",
-            }
-            for row in shown
-        ]
+        data = [self._helicone_request(row) for row in shown]
         return httpx.Response(200, json={"data": data, "error": None})
+
+    def _helicone_one(self, row_id: str) -> httpx.Response:
+        data = self._helicone_request(self._row(row_id))
+        return httpx.Response(200, json={"data": data, "error": None})
+
+    def _helicone_request(self, row: Kept) -> dict[str, object]:
+        return {
+            "request_id": row.row_id,
+            "request_created_at": row.at.isoformat(),
+            "response_status": 200,
+            "request_model": "gpt-4.1",
+            "request_properties": {"route": row.route},
+            "cache_reference_id": "00000000-0000-0000-0000-000000000000",
+            "signed_body_url": f"{self.bodies_url}/bodies/{row.row_id}",
+        }
 
     def _body(self, row_id: str) -> httpx.Response:
         request = {"model": "gpt-4.1", "messages": _messages(self._row(row_id))}
@@ -128,21 +136,13 @@ class FakeApi(httpx.AsyncBaseTransport):
             row = self._row(path.split("/")[-2])
             data = [{"id": f"m-{n}", **message} for n, message in enumerate(_messages(row))]
             return httpx.Response(200, json={"data": data, "has_more": False})
+        if not path.endswith("/completions"):
+            return httpx.Response(200, json=_stored(self._row(path.rpartition("/")[2])))
         rows = sorted(self.rows, key=lambda row: row.at, reverse=params["order"] == "desc")
         ids = [row.row_id for row in rows]
         start = ids.index(params["after"]) + 1 if "after" in params else 0
         limit = min(int(params["limit"]), _PAGE)
-        data = [
-            {
-                "id": row.row_id,
-                "created": row.at.timestamp(),
-                "model": "gpt-4.1",
-                "metadata": {"route": row.route},
-                "temperature": 0.5,
-                **_completion("fine"),
-            }
-            for row in rows[start : start + limit]
-        ]
+        data = [_stored(row) for row in rows[start : start + limit]]
         return httpx.Response(200, json={"data": data, "has_more": start + limit < len(rows)})
 
     def _between(self, start: str | None, end: str | None) -> list[Kept]:
@@ -169,6 +169,17 @@ def _observation(row: Kept, *, has_io: bool) -> dict[str, object]:
     if has_io:
         found |= {"input": json.dumps(_messages(row)), "output": '{"content": "fine"}'}
     return found
+
+
+def _stored(row: Kept) -> dict[str, object]:
+    return {
+        "id": row.row_id,
+        "created": row.at.timestamp(),
+        "model": "gpt-4.1",
+        "metadata": {"route": row.route},
+        "temperature": 0.5,
+        **_completion("fine"),
+    }
 
 
 def _messages(row: Kept) -> list[dict[str, object]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from app.domain.cases import Window
-from app.ports import Frame, LogRow
+from app.ports import Ahead, Frame, LogRow
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,7 +25,9 @@ class MemoryLogs:
     async def check(self) -> tuple[str, ...]:
         return self.warnings
 
-    async def frame(self, window: Window, *, by: Sequence[str]) -> Frame:
+    async def frame(
+        self, window: Window, *, by: Sequence[str], ahead: Ahead | None = None
+    ) -> Frame:
         counts = Counter(stratum_of(row, by) for row in self._within(window))
         return Frame(rows=dict(counts) or {"": 0})
 
