@@ -19,7 +19,7 @@ from app.domain.attempts import (
 from app.domain.cases import Case, Prompt, Sample, Window
 from app.domain.json_values import JsonObject
 from app.domain.labels import JudgedCase, Label, LabelledReply
-from app.domain.models import ModelSpec
+from app.domain.models import Endpoint, ModelSpec
 from app.domain.plans import Plan
 from app.domain.prices import Price
 from app.domain.results import (
@@ -262,6 +262,17 @@ class Journal(Protocol):
 
         Raises:
             FenceLost: If a newer owner holds the shard.
+        """
+
+
+class Pace(Protocol):
+    """How fast calls of an endpoint may follow each other, whoever makes them."""
+
+    async def turn(self, endpoint: Endpoint) -> float:
+        """Take the endpoint's next turn and return the seconds until it comes.
+
+        Raises:
+            StorageUnavailable: If no turn could be taken; the call must not be sent.
         """
 
 

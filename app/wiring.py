@@ -51,6 +51,7 @@ from app.ports import (
     LogSource,
     ModelRequest,
     Notifier,
+    Pace,
     PriceBook,
     Provider,
     RunStore,
@@ -292,6 +293,7 @@ class Storage:
     labels: LabelStore
     alerts: AlertStore
     journal: Journal
+    pace: Pace
 
 
 @asynccontextmanager
@@ -309,6 +311,7 @@ async def open_storage(
     from app.storage.journal import PostgresJournal
     from app.storage.label_store import PostgresLabels
     from app.storage.migrations import require_current
+    from app.storage.pace import PostgresPace
     from app.storage.result_store import PostgresResults
 
     await asyncio.to_thread(require_current, dsn)
@@ -322,6 +325,7 @@ async def open_storage(
             labels=PostgresLabels(database),
             alerts=PostgresAlerts(database, clock.now),
             journal=journal,
+            pace=PostgresPace(database),
         )
     finally:
         await journal.close()
@@ -426,6 +430,7 @@ async def run_tools(
                 primary=plan.primary.endpoint,
                 counts_from_arrival=not plan.replay.report_both,
                 pools=options.pools,
+                pace=storage.pace,
             ),
             stop=options.stop,
         )

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from app.calls.breaker import Breaker, BreakerPolicy
 from app.calls.retries import NextStep, RetryPolicy, Step, next_step
-from app.calls.slots import SlotPools, Slots
+from app.calls.slots import SlotPools, Slots, Turn
 from app.domain.attempts import (
     NEEDS_OPERATOR,
     AttemptOpening,
@@ -34,7 +34,7 @@ from app.domain.errors import (
 from app.domain.json_values import JsonObject
 from app.domain.models import Endpoint, ModelSpec, Role
 from app.domain.prices import Price
-from app.ports import BudgetRefusal, Clock, Journal, ModelRequest, Provider
+from app.ports import BudgetRefusal, Clock, Journal, ModelRequest, Pace, Provider
 
 _THROTTLES = frozenset({FailureClass.RATE_LIMITED, FailureClass.OVERLOADED})
 _SHARED_TROUBLE = frozenset({FailureClass.AUTH, FailureClass.BILLING})
@@ -102,6 +102,7 @@ class CallerPolicy:
             call was due (what it waited for a slot included) or from its sending; the latency
             that a caller would have felt counts from then in any case.
         pools: The slots of every endpoint, where Runs share them.
+        pace: Spaces the calls of endpoints that have a rate, over all processes.
     """
 
     primary: Endpoint
@@ -109,6 +110,7 @@ class CallerPolicy:
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     counts_from_arrival: bool = True
     pools: SlotPools = field(default_factory=SlotPools)
+    pace: Pace | None = None
 
 
 class Caller:
@@ -148,6 +150,7 @@ class Caller:
         self._settled: dict[tuple[str, str], Reply] = {}
         self._earlier: dict[tuple[str, str], int] = {}
         self._landed = asyncio.Event()
+        self._tried: set[tuple[str, str]] = set()
 
     def recall(self, settled: SettledCalls) -> None:
         """Know what earlier owners of a shard already paid for."""
@@ -224,8 +227,9 @@ class Caller:
         slots = self.slots(request.model.endpoint)
         breaker = self._breaker(request.model)
         is_probe = breaker.is_open
-        await slots.acquire()
+        await slots.acquire(self._turn(request, progress))
         try:
+            await self._wait_for_rate(request.model.endpoint, slots)
             self._raise_if_fatal()
             if breaker.refused is not None or (breaker.is_open and not is_probe):
                 return None
@@ -243,12 +247,41 @@ class Caller:
         self._raise_if_fatal()
         return result, step
 
+    def _turn(self, request: CallRequest, progress: _Progress) -> Turn:
+        """Who goes before whom: what others may wait for first, what nothing waits for last.
+
+        The first call of a model may tell how it wants to be asked, which its others wait for.
+        """
+        key = self._breaker_key(request.model)
+        is_first = key not in self._tried
+        self._tried.add(key)
+        if is_first or progress.attempts:
+            return Turn.AT_ONCE
+        return Turn.REPLY if request.purpose is Purpose.REPLAY else Turn.JUDGEMENT
+
     def _lateness(self, request: CallRequest, progress: _Progress) -> float:
         """Seconds between a call's arrival and its sending, where they count as latency."""
         is_first = progress.attempts == 1
         if request.due_at is None or not is_first or not self._policy.counts_from_arrival:
             return 0.0
         return max(0.0, self._clock.monotonic() - request.due_at)
+
+    async def _wait_for_rate(self, endpoint: Endpoint, slots: Slots) -> None:
+        """Wait until the endpoint may be called again.
+
+        The slot is kept: no other call of the endpoint could leave earlier.
+        """
+        if endpoint.rate_per_min is None or self._policy.pace is None:
+            return
+        while True:
+            self._refuse_if_stopped()
+            try:
+                wait_s = await self._policy.pace.turn(endpoint)
+                break
+            except StorageUnavailable:
+                await _yield_slot(slots, self.pause(_STORAGE_PAUSE_S))
+        if wait_s > 0:
+            await self.pause(wait_s)
 
     async def _open(
         self, request: CallRequest, progress: _Progress, slots: Slots
@@ -275,7 +308,7 @@ class Caller:
             try:
                 refusal = await self._journal.open(opening)
             except StorageUnavailable:
-                await self._yield_slot(slots, self.pause(_STORAGE_PAUSE_S))
+                await _yield_slot(slots, self.pause(_STORAGE_PAUSE_S))
                 continue
             if refusal is None:
                 progress.attempts += 1
@@ -288,7 +321,7 @@ class Caller:
                     f"{_cap_message(refusal)} while others are in flight",
                     until=self._clock.now() + timedelta(seconds=_MONEY_PATIENCE_S),
                 )
-            await self._yield_slot(slots, self._wait_for_landing())
+            await _yield_slot(slots, self._wait_for_landing())
 
     async def _settle(
         self,
@@ -383,14 +416,6 @@ class Caller:
                 return None
             await self.pause(wait_s)
 
-    async def _yield_slot(self, slots: Slots, waiting: Awaitable[None]) -> None:
-        """Give the slot back while waiting, and take one again."""
-        slots.release()
-        try:
-            await waiting
-        finally:
-            await slots.acquire()
-
     async def _wait_for_landing(self) -> None:
         """Wait until some call settled and gave back what it did not spend."""
         landed = asyncio.ensure_future(self._landed.wait())
@@ -422,6 +447,15 @@ class Caller:
             known = (endpoint, endpoint.key)
             self._keys[id(endpoint)] = known
         return known[1]
+
+
+async def _yield_slot(slots: Slots, waiting: Awaitable[None]) -> None:
+    """Give the slot back while waiting, and take one again."""
+    slots.release()
+    try:
+        await waiting
+    finally:
+        await slots.acquire(Turn.AT_ONCE)
 
 
 def _cost(result: Completion | Failure, price: Price) -> Decimal | None:

@@ -1,19 +1,39 @@
 """Slots: how many calls of one endpoint are in flight, adapted to what the endpoint bears."""
 
 import asyncio
+import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import IntEnum
+from itertools import count
 
 from app.domain.models import Endpoint
+
+#: Turn, number and what is set when the slot is given.
+_Place = tuple["Turn", int, asyncio.Future[None]]
 
 _WATCHED = 20
 _THROTTLED_SHARE = 0.25
 _DECREASE = 0.7
 
 
+class Turn(IntEnum):
+    """Who goes first among those who wait: whoever has the longest way to go.
+
+    A reply is judged after it arrived, so that a Run whose last replies come late ends late, with
+    most slots empty. Judge calls wait for nothing but a slot: they fill the end.
+    """
+
+    AT_ONCE = 0
+    REPLY = 1
+    JUDGEMENT = 2
+
+
 class Slots:
-    """A first-come-first-served pool of slots whose size falls under throttling and recovers.
+    """A pool of slots whose size falls under throttling and recovers.
+
+    Of those who wait the earlier `Turn` goes first, and among equals who came first.
 
     A few refusals are ordinary and change nothing. When more than a quarter of the last twenty
     answers were throttled the size falls by 30 %, at most once per twenty answers; every full
@@ -29,7 +49,8 @@ class Slots:
         self._most = size
         self._size = float(size)
         self._in_flight = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: list[_Place] = []
+        self._numbers = count()
         self._throttled: deque[bool] = deque(maxlen=_WATCHED)
 
     @property
@@ -43,28 +64,28 @@ class Slots:
         return self._in_flight
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    async def slot(self, turn: Turn = Turn.REPLY) -> AsyncIterator[None]:
         """Hold one slot for the body of the `async with`."""
-        await self.acquire()
+        await self.acquire(turn)
         try:
             yield
         finally:
             self.release()
 
-    async def acquire(self) -> None:
+    async def acquire(self, turn: Turn = Turn.REPLY) -> None:
         """Wait for a slot and take it."""
         if self._in_flight < self.size and not self._waiting:
             self._in_flight += 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (turn, next(self._numbers), given))
         try:
-            await turn
+            await given
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if given.done() and not given.cancelled():
                 self.release()
             else:
-                self._waiting.remove(turn)
+                given.cancel()  # passed over when its turn comes
             raise
 
     def release(self) -> None:
@@ -96,10 +117,10 @@ class Slots:
 
     def _admit(self) -> None:
         while self._waiting and self._in_flight < self.size:
-            turn = self._waiting.popleft()
-            if not turn.done():
+            *_, given = heapq.heappop(self._waiting)
+            if not given.done():
                 self._in_flight += 1
-                turn.set_result(None)
+                given.set_result(None)
 
 
 class SlotPools:

@@ -53,6 +53,8 @@ class Endpoint:
         auth: How the key is sent: `Authorization: Bearer` or `x-api-key`.
         api_version: Value of the `anthropic-version` header; None leaves the SDK's own.
         concurrency: Most calls in flight.
+        rate_per_min: Most calls that leave within a minute, of all processes together; None for no
+            such limit.
         timeout_s: Total deadline of one Attempt in seconds.
     """
 
@@ -63,6 +65,7 @@ class Endpoint:
     api_version: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     concurrency: int = 8
+    rate_per_min: float | None = None
     timeout_s: float = 120.0
 
     @property

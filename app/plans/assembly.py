@@ -120,6 +120,7 @@ class Assembly:
             api_version=section.api_version or gateway.api_version,
             headers=self._headers(section, place, is_shared=is_shared),
             concurrency=section.concurrency or gateway.concurrency or 8,
+            rate_per_min=section.rate_per_min or gateway.rate_per_min,
         )
         return made if timeout is None else replace(made, timeout_s=timeout.total_seconds())
 

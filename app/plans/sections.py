@@ -198,6 +198,8 @@ class EndpointSection(Section):
     """More headers to send."""
     concurrency: int | None = Field(default=None, ge=1, le=1_000)
     """Most calls in flight at once."""
+    rate_per_min: float | None = Field(default=None, gt=0, le=1_000_000)
+    """Most calls that leave within a minute, of all processes together."""
     timeout: Duration | None = None
     """Total deadline of one call."""
 

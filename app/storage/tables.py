@@ -295,6 +295,15 @@ LEDGER = Table(
     comment="Money reserved and spent per cap; can be recomputed from attempts",
 )
 
+ENDPOINT_PACE = Table(
+    "endpoint_pace",
+    METADATA,
+    _text("endpoint", "Digest of the endpoint, without secrets"),
+    _time("next_at", "When its next call may leave, by the database's clock"),
+    PrimaryKeyConstraint("endpoint"),
+    comment="Spacing of calls per endpoint that has a rate, shared by all processes",
+)
+
 MODEL_RESULTS = Table(
     "model_results",
     METADATA,

@@ -10,6 +10,7 @@ import pytest
 
 from app.calls.breaker import BreakerPolicy
 from app.calls.caller import Caller, CallerPolicy, CallRequest
+from app.calls.slots import SlotPools
 from app.domain.attempts import (
     AttemptState,
     Completion,
@@ -19,7 +20,13 @@ from app.domain.attempts import (
     Reply,
     SettledCalls,
 )
-from app.domain.errors import BudgetExhausted, GatewayRefused, RunInterrupted, ShardDeferred
+from app.domain.errors import (
+    BudgetExhausted,
+    GatewayRefused,
+    RunInterrupted,
+    ShardDeferred,
+    StorageUnavailable,
+)
 from app.domain.models import Endpoint, ModelSpec, Role
 from app.domain.prices import Price, Rates
 from app.ports import Journal, ModelRequest
@@ -159,6 +166,77 @@ async def test_a_call_that_waits_gives_its_slot_to_others() -> None:
 
     await asyncio.gather(one(0), one(1))
     assert ended == [1, 0]
+
+
+async def test_the_first_judgement_does_not_wait_behind_replies_that_came_later() -> None:
+    order: list[str] = []
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: ModelRequest) -> Completion:
+        order.append(request.model.name)
+        begun.set()
+        await gate.wait()
+        return completion()
+
+    judge = replace(PRIMARY, name="j", model="j-1", role=Role.JUDGE)
+    made = await desk(answer, policy=CallerPolicy(primary=HERE, pools=one_slot()))
+    judged = [replace(made.request(case, model=judge), purpose=Purpose.JUDGE) for case in (2, 3)]
+    requests = [made.request(0), made.request(1), *judged, made.request(4)]
+    calls = [asyncio.create_task(made.caller.call(request)) for request in requests]
+    await begun.wait()
+    gate.set()
+    await asyncio.gather(*calls)
+    assert order == ["p", "j", "p", "p", "j"]
+
+
+async def test_calls_of_an_endpoint_with_a_rate_wait_for_their_turn() -> None:
+    paced = replace(HERE, rate_per_min=60)
+    pace = EverySecond()
+    made = await desk([completion()], policy=CallerPolicy(primary=paced, pace=pace))
+    for case in range(3):
+        await made.call(case, model=replace(PRIMARY, endpoint=paced))
+    assert made.clock.monotonic() >= 2
+    assert pace.asked == 3
+    assert [a.outcome.felt_latency_s for a in made.memory.attempts.values() if a.outcome] == [
+        pytest.approx(completion().latency_s)
+    ] * 3
+
+
+async def test_without_a_turn_nothing_is_sent_and_stopping_ends_the_wait() -> None:
+    paced = replace(HERE, rate_per_min=1)
+    made = await desk([completion()], policy=CallerPolicy(primary=paced, pace=NoTurns()))
+    call = asyncio.create_task(made.call(model=replace(PRIMARY, endpoint=paced)))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert made.states() == []
+    made.caller.interrupt("enough")
+    with pytest.raises(RunInterrupted):
+        await call
+    assert made.provider.requests == []
+
+
+class EverySecond:
+    """Gives one turn a second."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def turn(self, endpoint: Endpoint) -> float:
+        del endpoint
+        self.asked += 1
+        return 0.0 if self.asked == 1 else 1.0
+
+
+class NoTurns:
+    """A database that is away."""
+
+    async def turn(self, endpoint: Endpoint) -> float:
+        del endpoint
+        raise StorageUnavailable("away")
+
+
+def one_slot() -> SlotPools:
+    return SlotPools(lambda _endpoint: 1)
 
 
 async def test_a_refused_primary_stops_the_run_and_nothing_more_is_called() -> None:

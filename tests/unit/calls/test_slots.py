@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from app.calls.slots import SlotPools, Slots
+from app.calls.slots import SlotPools, Slots, Turn
 from app.domain.models import Endpoint
 
 
@@ -32,6 +32,26 @@ async def test_slots_are_given_in_the_order_in_which_they_were_asked_for() -> No
 
     await asyncio.gather(*(call(number) for number in range(8)))
     assert order == list(range(8))
+
+
+async def test_judgements_let_replies_go_first_and_those_let_go_what_others_wait_for() -> None:
+    slots = Slots(1)
+    order: list[Turn] = []
+
+    async def call(turn: Turn) -> None:
+        async with slots.slot(turn):
+            order.append(turn)
+            await asyncio.sleep(0)
+
+    await slots.acquire()
+    waiting = [
+        asyncio.create_task(call(turn))
+        for turn in (Turn.JUDGEMENT, Turn.REPLY, Turn.JUDGEMENT, Turn.AT_ONCE, Turn.REPLY)
+    ]
+    await asyncio.sleep(0)
+    slots.release()
+    await asyncio.gather(*waiting)
+    assert order == sorted(order)
 
 
 async def test_a_few_refusals_leave_the_size_alone() -> None:
