@@ -432,6 +432,7 @@ async def conclude(
         budget_usd=plan.budget.per_run_usd,
         alerts=messages.alerts,
         error=why,
+        embedder=plan.embedder.name if plan.embedder else None,
     )
     told = document(figures)
     await tools.runs.finish(
@@ -486,6 +487,7 @@ async def fail(run: Run, tools: RunTools, error: Exception) -> JsonObject:
             spend=spend,
             alerts=messages.alerts,
             error=str(error),
+            embedder=tools.plan.embedder.name if tools.plan.embedder else None,
         )
     )
     await tools.runs.finish(

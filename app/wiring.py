@@ -210,13 +210,19 @@ def price_list_for(plan: Plan | None) -> "ListPrices":
 
 def provider_for(endpoint: Endpoint, clock: Clock) -> Provider:
     """The adapter that speaks to an endpoint."""
-    if endpoint.api == "openai":
-        from app.providers.openai import OpenAIProvider
+    match endpoint.api:
+        case "openai":
+            from app.providers.openai import OpenAIProvider
 
-        return OpenAIProvider(endpoint, clock)
-    from app.providers.anthropic import AnthropicProvider
+            return OpenAIProvider(endpoint, clock)
+        case "embeddings":
+            from app.providers.embeddings import EmbeddingsProvider
 
-    return AnthropicProvider(endpoint, clock)
+            return EmbeddingsProvider(endpoint, clock)
+        case "anthropic":
+            from app.providers.anthropic import AnthropicProvider
+
+            return AnthropicProvider(endpoint, clock)
 
 
 def notifier_for(plan: Plan, clock: Clock, stream: TextIO) -> Notifier:
@@ -411,14 +417,12 @@ async def run_tools(
     """
     clock = clock_for(settings)
     book = price_book(plan)
-    prices = known_prices(
-        (*plan.contestants, *plan.judges), lambda model: book.price(model, clock.now())
-    )
+    prices = known_prices(plan.models, lambda model: book.price(model, clock.now()))
     rng = random.Random()  # noqa: S311 - jitter and ids
     async with AsyncExitStack() as stack:
         providers = Providers(clock)
         stack.push_async_callback(providers.close)
-        await providers.prepare(model.endpoint for model in (*plan.contestants, *plan.judges))
+        await providers.prepare(model.endpoint for model in plan.models)
         source = log_source(plan, logs_dsn(plan, settings, storage.dsn))
         stack.push_async_callback(source.close)
         caller = Caller(
@@ -661,7 +665,7 @@ async def probe_models(
     try:
         return [
             (model, await providers(model.endpoint).send(_probe(model, prompt)))
-            for model in (*plan.contestants, *plan.judges)
+            for model in plan.models
         ]
     finally:
         await providers.close()

@@ -36,9 +36,7 @@ def forecast_run(session: Session, plan: Plan) -> dict[str, Any]:
     """
     clock = clock_for(session.settings)
     book = price_book(plan)
-    prices = known_prices(
-        (*plan.contestants, *plan.judges), lambda model: book.price(model, clock.now())
-    )
+    prices = known_prices(plan.models, lambda model: book.price(model, clock.now()))
     with results_database(session.settings) as dsn:
         sample, query_plan = asyncio.run(_sample(session, plan, dsn, clock))
         history, last = asyncio.run(_history(plan, dsn, clock))
@@ -66,6 +64,9 @@ def print_forecast(found: Found, console: Console) -> None:
         (one["name"], whole(one["calls"]), *_cost_cells(one["cost"])) for one in found["models"]
     ]
     rows.append(("judge", whole(found["judge_calls"]), *_cost_cells(found["judge_cost"])))
+    if found["embedding_calls"]:
+        cells = _cost_cells(found["embedding_cost"])
+        rows.append(("embeddings", whole(found["embedding_calls"]), *cells))
     rows.append(("total", "", *_cost_cells(found["cost"])))
     console.print(
         terminal_table(
@@ -137,6 +138,8 @@ def _told(
         "calls": found.calls,
         "judge_calls": found.judge_calls,
         "judge_cost": _cost(found.judging),
+        "embedding_calls": found.embedding_calls,
+        "embedding_cost": _cost(found.embedding),
         "cost": _cost(found.total),
         "budget_usd": None if budget is None else format(budget, "f"),
         "detectable": {

@@ -148,6 +148,8 @@ def _cautions(plan: Plan) -> Iterable[Finding]:
     judging = any(evaluator.type == "judge" for evaluator in plan.evaluators)
     if plan.judge is not None and not judging:
         yield _warning(plan.name, "judge", "configured, but no evaluator of type judge uses it")
+    if plan.embedder is not None and not any(one.measures_embeddings for one in plan.evaluators):
+        yield _warning(plan.name, "embeddings", "configured, but no evaluator measures by them")
     if judging and plan.judge is not None:
         if plan.judge.canaries == 0:
             yield _warning(plan.name, "judge", "canaries are off: a misled judge goes unnoticed")
@@ -170,9 +172,7 @@ def _self_judging(plan: Plan) -> Iterable[Finding]:
 def _prices(plan: Plan, clock: Clock) -> Finding:
     try:
         book = price_book(plan)
-        prices = known_prices(
-            (*plan.contestants, *plan.judges), lambda model: book.price(model, clock.now())
-        )
+        prices = known_prices(plan.models, lambda model: book.price(model, clock.now()))
     except UnknownPrice as error:
         return _error(plan.name, "prices", UnknownPrice(f"{error}{_nearest_prices(plan, clock)}"))
     except SwitchwiseError as error:
@@ -185,7 +185,7 @@ def _nearest_prices(plan: Plan, clock: Clock) -> str:
     book = price_list_for(plan)
     unknown = {
         model.price_as or model.model
-        for model in (*plan.contestants, *plan.judges)
+        for model in plan.models
         if book.price(model, clock.now()) is None
     }
     hints = (f"for {name}: {', '.join(book.nearest_known(name))}" for name in sorted(unknown))
@@ -307,7 +307,7 @@ def _call_warnings(
     plan: Plan, model: ModelSpec, result: Completion, price: Price | None
 ) -> Iterable[Finding]:
     subject = f"call {model.name}"
-    if result.ttft_s is None and model.role is not Role.JUDGE:
+    if result.ttft_s is None and model.role not in {Role.JUDGE, Role.EMBEDDER}:
         message = "the gateway does not stream: time to first token cannot be measured"
         yield _warning(plan.name, subject, message)
     if price is not None and result.reported_cost_usd is not None:

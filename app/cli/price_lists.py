@@ -57,7 +57,7 @@ def plan_prices(session: Session, plan: Plan) -> list[PriceLine]:
     now = clock_for(session.settings).now()
     return [
         _line(plan.name, model, book.price(model, now), price_list_for(plan).nearest_known)
-        for model in (*plan.contestants, *plan.judges)
+        for model in plan.models
     ]
 
 

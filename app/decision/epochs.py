@@ -59,7 +59,7 @@ def epoch_of(plan: Plan, candidate: ModelSpec, evaluation: JsonObject) -> Epoch:
     identity: JsonObject = {
         "primary": plan.primary.identity,
         "candidate": candidate.identity,
-        "judges": [judge.identity for judge in plan.judges],
+        "judges": [judge.voice for judge in plan.judges],
         "rubric": fingerprint(plan.judge.rubric) if plan.judge else None,
         "judging": _judging(plan.judge),
         "evaluators": dict(evaluation),
@@ -74,6 +74,7 @@ def break_reason(before: JsonObject, after: JsonObject) -> str | None:
     >>> break_reason({"policy": {"min_saving": 0.1}}, {"policy": {"min_saving": 0.2}})
     'the policy changed (min_saving 0.1 → 0.2)'
     """
+    before, after = _placeless(before), _placeless(after)
     changes = [
         f"{_NAMES.get(key, key)} changed{_detail(before.get(key), after.get(key))}"
         for key in sorted({*before, *after}, key=[*_NAMES].index)
@@ -169,6 +170,19 @@ _NAMES = {
     "evaluators": "the evaluators",
     "policy": "the policy",
 }
+
+
+def _placeless(identity: JsonObject) -> JsonObject:
+    """The identity without the judges' addresses, which earlier releases stored with them."""
+    judges = identity.get("judges")
+    if not isinstance(judges, list):
+        return identity
+    bare = [
+        {key: value for key, value in judge.items() if key != "base_url"}
+        for judge in judges
+        if isinstance(judge, Mapping)
+    ]
+    return {**identity, "judges": bare}
 
 
 def _judging(judge: JudgeSettings | None) -> JsonObject | None:

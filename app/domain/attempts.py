@@ -75,7 +75,7 @@ class AttemptState(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What a call is paid for."""
+    """What a call is paid for: a reply, or its evaluation (judges and embeddings)."""
 
     REPLAY = "replay"
     JUDGE = "judge"

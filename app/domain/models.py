@@ -1,4 +1,4 @@
-"""Models: the primary, the candidates and the judges, and the endpoints that serve them."""
+"""Models: the primary, the candidates, the judges and the embedder, and their endpoints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,6 +42,7 @@ class Role(StrEnum):
     PRIMARY = "primary"
     CANDIDATE = "candidate"
     JUDGE = "judge"
+    EMBEDDER = "embedder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class Endpoint:
     """Where and how a model is reached; models with equal endpoints share one pool of slots.
 
     Attributes:
-        api: Which vendor's request shape is spoken.
+        api: Which request shape is spoken: a vendor's, or that of OpenAI's embeddings.
         auth: How the key is sent: `Authorization: Bearer` or `x-api-key`.
         api_version: Value of the `anthropic-version` header; None leaves the SDK's own.
         concurrency: Most calls in flight.
@@ -60,7 +61,7 @@ class Endpoint:
 
     base_url: str
     api_key: Secret = field(default_factory=lambda: Secret(""))
-    api: Literal["anthropic", "openai"] = "anthropic"
+    api: Literal["anthropic", "openai", "embeddings"] = "anthropic"
     auth: Literal["bearer", "x-api-key"] = "bearer"
     api_version: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
@@ -109,3 +110,8 @@ class ModelSpec:
             "base_url": self.endpoint.base_url,
             "params": dict(self.params),
         }
+
+    @property
+    def voice(self) -> JsonObject:
+        """What decides what the model says, wherever it is served: its identity but the address."""
+        return {"model": self.model, "params": dict(self.params)}

@@ -67,6 +67,11 @@ class EvaluatorSettings:
         """How scores of this Evaluator are named."""
         return self.name or self.type
 
+    @property
+    def measures_embeddings(self) -> bool:
+        """Whether it is the likeness of embeddings, which takes a paid call."""
+        return self.type == "similarity" and self.options.get("measure") == "embeddings"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeSettings:
@@ -182,7 +187,11 @@ class Replay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One configured, scheduled evaluation programme; its `name` is its key."""
+    """One configured, scheduled evaluation programme; its `name` is its key.
+
+    Attributes:
+        embedder: The model that embeds texts for evaluators that measure likeness by it.
+    """
 
     name: str
     primary: ModelSpec
@@ -191,6 +200,7 @@ class Plan:
     sample: SampleSettings
     evaluators: tuple[EvaluatorSettings, ...]
     judge: JudgeSettings | None = None
+    embedder: ModelSpec | None = None
     policy: Policy = field(default_factory=Policy)
     budget: Budget = field(default_factory=Budget)
     schedule: Schedule | None = None
@@ -214,6 +224,12 @@ class Plan:
         """The judge models, if a judge is configured."""
         return self.judge.models if self.judge else ()
 
+    @property
+    def models(self) -> tuple[ModelSpec, ...]:
+        """Every model that a Run may call: contestants, judges, and what embeds texts."""
+        embedder = () if self.embedder is None else (self.embedder,)
+        return (*self.contestants, *self.judges, *embedder)
+
     def model(self, name: str) -> ModelSpec:
-        """The contestant or judge with this name."""
-        return next(m for m in (*self.contestants, *self.judges) if m.name == name)
+        """The model with this name."""
+        return next(m for m in self.models if m.name == name)

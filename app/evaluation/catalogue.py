@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.domain.errors import ConfigError, Problem
 from app.domain.json_values import JsonObject, fingerprint
 from app.domain.plans import EvaluatorSettings, JudgeSettings, Plan
+from app.evaluation.embeddings import EmbeddingEvaluator, EmbeddingOptions, embedding_version
 from app.evaluation.evaluator import ConfiguredEvaluator, Evaluator
 from app.evaluation.json_checks import JsonSchema, JsonValid
 from app.evaluation.judge import JudgeEvaluator, judge_version
@@ -59,7 +60,7 @@ def evaluator_types() -> tuple[str, ...]:
 
 
 def build_evaluators(plan: Plan) -> tuple[ConfiguredEvaluator, ...]:
-    """The Plan's Evaluators that need no judge, in the Plan's order.
+    """The Plan's Evaluators that ask no model, in the Plan's order.
 
     Raises:
         ConfigError: If a type is unknown, an option wrong, or an own Evaluator cannot be loaded.
@@ -73,7 +74,7 @@ def build_evaluators(plan: Plan) -> tuple[ConfiguredEvaluator, ...]:
             when=settings.when,
         )
         for label, settings in _labelled(plan)
-        if settings.type != JUDGE
+        if settings.type != JUDGE and not settings.measures_embeddings
     )
 
 
@@ -90,12 +91,43 @@ def judge_evaluators(plan: Plan) -> tuple[JudgeEvaluator, ...]:
     )
 
 
+def embedding_evaluators(plan: Plan) -> tuple[EmbeddingEvaluator, ...]:
+    """The Plan's uses of embeddings.
+
+    Raises:
+        ConfigError: If embeddings are used that are not configured, or an option is wrong.
+    """
+    return tuple(
+        _embedding_evaluator(label, settings, plan)
+        for label, settings in _labelled(plan)
+        if settings.measures_embeddings
+    )
+
+
+def embedding_options(settings: EvaluatorSettings) -> EmbeddingOptions:
+    """The options of a `similarity` by embeddings.
+
+    Raises:
+        ConfigError: If one is wrong, or it is a gate that nothing passes.
+    """
+    try:
+        options = TypeAdapter(EmbeddingOptions).validate_python(dict(settings.options))
+    except ValidationError as error:
+        raise ConfigError(
+            [_problem(settings, detail, EmbeddingOptions) for detail in error.errors()]
+        ) from None
+    if settings.gate and options.at_least is None:
+        raise _error(settings, "as a gate it needs `at_least`: hardly any reply scores a full 1")
+    return options
+
+
 def build_evaluator(settings: EvaluatorSettings) -> Evaluator:
     """One Evaluator from its settings.
 
     Raises:
         ConfigError: If the type is unknown, an option wrong, or it cannot be loaded.
     """
+    settings = _without_measure(settings)
     kind = _kind(settings.type)
     if not is_dataclass(kind):
         return _checked(_constructed(kind, settings), settings)
@@ -109,7 +141,8 @@ def build_evaluator(settings: EvaluatorSettings) -> Evaluator:
 def evaluator_versions(plan: Plan) -> Mapping[str, str]:
     """The version of every Evaluator of the Plan, by label."""
     deterministic = {one.label: one.evaluator.version for one in build_evaluators(plan)}
-    return deterministic | {one.label: one.version for one in judge_evaluators(plan)}
+    embedded = {one.label: one.version for one in embedding_evaluators(plan)}
+    return deterministic | embedded | {one.label: one.version for one in judge_evaluators(plan)}
 
 
 def evaluation_identity(plan: Plan) -> JsonObject:
@@ -155,6 +188,30 @@ def _judge_evaluator(
         weight=settings.weight,
         when=settings.when,
     )
+
+
+def _embedding_evaluator(label: str, settings: EvaluatorSettings, plan: Plan) -> EmbeddingEvaluator:
+    if plan.embedder is None:
+        raise _error(settings, "measures by embeddings, but no model is under `embeddings`")
+    options = embedding_options(settings)
+    return EmbeddingEvaluator(
+        label=label,
+        version=embedding_version(plan.embedder, options),
+        options=options,
+        is_gate=settings.gate,
+        weight=settings.weight,
+        when=settings.when,
+    )
+
+
+def _without_measure(settings: EvaluatorSettings) -> EvaluatorSettings:
+    """The settings of `similarity` without `measure: rouge_l`, which is what it does anyhow."""
+    if settings.type != Similarity.name or "measure" not in settings.options:
+        return settings
+    if settings.options["measure"] != "rouge_l":
+        raise _error(settings, "measure: must be `rouge_l` or `embeddings`")
+    options = {name: value for name, value in settings.options.items() if name != "measure"}
+    return replace(settings, options=options)
 
 
 def _kind(name: str) -> Callable[..., Any]:

@@ -59,8 +59,8 @@ class JudgeEvaluator:
 
 
 def judge_version(settings: JudgeSettings, rubric: str) -> str:
-    """Changes with anything that may change what the judge says."""
-    models = [dict(model.identity) for model in settings.models]
+    """Changes with anything that may change what the judge says, wherever it is served."""
+    models = [dict(model.voice) for model in settings.models]
     how = [settings.mode, settings.reference, settings.repeats, settings.structured]
     return fingerprint([CODE_VERSION, TEMPLATE_DIGEST, rubric, models, how])
 

@@ -9,7 +9,8 @@ from app.domain.plans import Plan
 from app.domain.prices import Price
 from app.domain.scores import Score, ScoreRecord, Unscored
 from app.evaluation.canaries import grade_canaries
-from app.evaluation.catalogue import build_evaluators, judge_evaluators
+from app.evaluation.catalogue import build_evaluators, embedding_evaluators, judge_evaluators
+from app.evaluation.embeddings import EmbeddingEvaluator, Embeddings
 from app.evaluation.evaluator import ConfiguredEvaluator
 from app.evaluation.gathering import gathered
 from app.evaluation.judge import Judge, JudgeEvaluator, Verdicts
@@ -41,8 +42,8 @@ class EvaluationPanel:
 
     Args:
         plan: The Plan; its Evaluators are built at once, so that a wrong one stops the Run early.
-        calls: Makes the judges' paid calls.
-        prices: Prices of the judge models by name.
+        calls: Makes the paid calls of judges and of embeddings.
+        prices: Prices of the models that evaluate, by name.
         seed: The Run's seed.
 
     Raises:
@@ -53,6 +54,19 @@ class EvaluationPanel:
         evaluators = build_evaluators(plan)
         self._gates = [one for one in evaluators if one.is_gate]
         self._checks = [one for one in evaluators if not one.is_gate]
+        embedded = embedding_evaluators(plan)
+        self._embedded_gates = [one for one in embedded if one.is_gate]
+        self._embedded_checks = [one for one in embedded if not one.is_gate]
+        self._embeddings = (
+            Embeddings(
+                calls,
+                plan_name=plan.name,
+                model=plan.embedder,
+                price=prices[plan.embedder.name],
+            )
+            if plan.embedder is not None and embedded
+            else None
+        )
         self._judged = judge_evaluators(plan)
         self._primary = plan.primary.name
         self._candidates = {model.name for model in plan.candidates}
@@ -73,22 +87,22 @@ class EvaluationPanel:
         """Score the replies to one Case.
 
         1. Unsuccessful replies are worth 0 and get no score at all.
-        2. Gates run first; a reply that fails one, or whose gate could not be judged, goes no
-           further.
-        3. The other deterministic Evaluators follow.
+        2. Gates run first, those by embeddings last of them; a reply that fails one, or whose gate
+           could not be judged, goes no further.
+        3. The other Evaluators follow, the deterministic ones first.
         4. The judge sees what is left. Equal replies share one judgement.
 
         Args:
             case: What was asked.
             replies: One Reply per model.
-            shard: Where judge calls are journaled.
+            shard: Where paid calls are journaled.
             done: Records already stored; what they cover is not scored again.
 
         Returns:
             The new records, for the journal.
 
         Raises:
-            BudgetExhausted: If a cap forbids a judge call; and whatever else the caller raises.
+            BudgetExhausted: If a cap forbids a paid call; and whatever else the caller raises.
         """
         stored = _Stored(case, done)
         answered = [
@@ -96,9 +110,13 @@ class EvaluationPanel:
             for reply in replies
             if reply.failure_class is None and (completion := reply.completion) is not None
         ]
-        passed = [answer for answer in answered if answer.passed_all]
+        passed: Sequence[_Answered] = [answer for answer in answered if answer.passed_all]
+        passed = await self._embed(self._embedded_gates, case, passed, stored, shard=shard)
         for answer in passed:
             _score_all(self._checks, case, answer.model_name, answer.completion, stored)
+        await self._embed(self._embedded_checks, case, passed, stored, shard=shard)
+        if self._embeddings is not None:
+            self._embeddings.forget(case.case_id)
         if self._judge is not None and passed:
             await self._grade(self._judge, case, passed, stored, shard=shard)
             if self._judge.settings.mode == "pairwise":
@@ -122,6 +140,23 @@ class EvaluationPanel:
             completion=completion,
             passed_all=all(record.is_passed for record in records),
         )
+
+    async def _embed(
+        self,
+        evaluators: Sequence[EmbeddingEvaluator],
+        case: Case,
+        answered: Sequence[_Answered],
+        stored: "_Stored",
+        *,
+        shard: ShardRef,
+    ) -> Sequence[_Answered]:
+        """Measure the replies by embeddings; returns those that passed every gate among these."""
+        for evaluator in evaluators:
+            if self._embeddings is not None and evaluator.applies_to(case):
+                answered = await _measure(
+                    self._embeddings, evaluator, case, answered, stored, shard=shard
+                )
+        return answered
 
     async def _grade(
         self,
@@ -179,6 +214,11 @@ class _Stored:
         """The record of this Evaluator on this model's reply, if there is one."""
         return self._records.get((model_name, evaluator, version))
 
+    def result(self, evaluator: str, version: str, names: Sequence[str]) -> Score | Unscored | None:
+        """What is stored of this Evaluator on a reply that these models gave."""
+        records = (self.find(name, evaluator, version) for name in names)
+        return next((record.result for record in records if record is not None), None)
+
     def add(self, record: ScoreRecord) -> None:
         """Keep a new record, unless there is one."""
         key = (record.model_name, record.evaluator, record.evaluator_version)
@@ -193,10 +233,9 @@ class _Stored:
         found: dict[str, Score | Unscored] = {}
         for model in judge.models:
             label = _record_name(evaluator, model.name, judge)
-            records = (self.find(name, label, evaluator.version) for name in names)
-            known = next((record for record in records if record is not None), None)
+            known = self.result(label, evaluator.version, names)
             if known is not None:
-                found[model.name] = known.result
+                found[model.name] = known
         return found
 
     def write_verdicts(
@@ -235,6 +274,44 @@ async def _complete(
     for question, verdicts in zip(questions, said, strict=True):
         for one in question.group:
             stored.write_verdicts(question.evaluator, one.model_name, verdicts, judge)
+
+
+async def _measure(
+    embeddings: Embeddings,
+    evaluator: EmbeddingEvaluator,
+    case: Case,
+    answered: Sequence[_Answered],
+    stored: _Stored,
+    *,
+    shard: ShardRef,
+) -> list[_Answered]:
+    """Measure each distinct reply once, unless that is stored; returns those who passed."""
+    groups = _by_text(answered)
+
+    async def measured(group: Sequence[_Answered]) -> Score | Unscored:
+        names = [one.model_name for one in group]
+        known = stored.result(evaluator.label, evaluator.version, names)
+        if known is not None:
+            return known
+        return await embeddings.score(case, group[0].completion, evaluator, shard=shard)
+
+    said = await gathered(measured(group) for group in groups)
+    results = dict(zip((group[0].completion.text for group in groups), said, strict=True))
+    passed = []
+    for one in answered:
+        record = evaluator.record(case, one.model_name, results[one.completion.text])
+        stored.add(record)
+        if record.is_passed or not record.is_gate:
+            passed.append(one)
+    return passed
+
+
+def _by_text(answered: Iterable[_Answered]) -> list[list[_Answered]]:
+    """Those who said the same, together."""
+    groups: dict[str, list[_Answered]] = {}
+    for answer in answered:
+        groups.setdefault(answer.completion.text, []).append(answer)
+    return list(groups.values())
 
 
 def _questions(

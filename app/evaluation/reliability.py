@@ -89,9 +89,10 @@ def judge_report(
     judged = _judged(record for record in records if _is_grade(record))
     pairs = [record for record in records if _is_preference(record)]
     canaries = canary_report(records)
+    names = tuple(model.name for model in plan.judge.models)
     unscored = sum(one.score is None for one in judged)
     report = JudgeReport(
-        models=tuple(model.name for model in plan.judge.models),
+        models=names,
         judged=len(judged),
         unscored=unscored,
         unscored_rate=unscored / len(judged) if judged else None,
@@ -105,7 +106,12 @@ def judge_report(
         canaries_right=canaries.right,
         is_trusted=plan.judge.canaries == 0 or canaries.is_trusted,
         spend_usd=sum(
-            (line.spend_usd for line in spend if line.purpose is Purpose.JUDGE), Decimal(0)
+            (
+                line.spend_usd
+                for line in spend
+                if line.purpose is Purpose.JUDGE and line.model_name in names
+            ),
+            Decimal(0),
         ),
         not_judged=_not_judged(results),
     )

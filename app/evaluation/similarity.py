@@ -39,7 +39,7 @@ class Similarity(Versioned):
         wanted = reference_of(case, self.reference)
         if wanted is None or not (words := _words(wanted)):
             return NO_REFERENCE
-        return _graded(_rouge_l(_words(completion.text), words), self.at_least, "ROUGE-L")
+        return graded_likeness(_rouge_l(_words(completion.text), words), self.at_least, "ROUGE-L")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +69,11 @@ class LevenshteinLikeness(Versioned):
         if given is None:
             return passed(False, f"the reply has no JSON field `{self.field}`")
         likeness = Levenshtein.normalized_similarity(normalise(given), normalise(wanted))
-        return _graded(likeness, self.at_least, "likeness")
+        return graded_likeness(likeness, self.at_least, "likeness")
 
 
-def _graded(measure: float, at_least: float | None, what: str) -> Score:
+def graded_likeness(measure: float, at_least: float | None, what: str) -> Score:
+    """The measure, held within 0..1, as a Score; 1 or 0 where a least likeness is wanted."""
     measure = min(max(measure, 0.0), 1.0)
     reason = f"{what} {measure:.3f}"
     if at_least is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -29,6 +30,8 @@ from app.plans.documents import Document, Findings, Place
 from app.plans.evaluators import check_evaluator, parsed_option
 from app.plans.references import BrokenReference, References, reason_of
 from app.plans.sections import (
+    EmbeddingPriceSection,
+    EmbeddingsSection,
     EndpointSection,
     EvaluatorSection,
     JudgeSection,
@@ -67,11 +70,13 @@ class Assembly:
             for index, section in enumerate(file.candidates)
         )
         judge = self._judge(primary)
-        self._check_models(primary, candidates, judge)
+        embedder = self._embedder()
+        self._check_models(primary, candidates, judge, embedder)
         evaluators = self._evaluators()
         logs = self._logs(file.logs)
         endpoints = [model.endpoint for model in (primary, *candidates)]
         endpoints += [model.endpoint for model in judge.models] if judge else []
+        endpoints += [embedder.endpoint] if embedder else []
         return Plan(
             name=file.name,
             primary=primary,
@@ -80,6 +85,7 @@ class Assembly:
             sample=self._sample(),
             evaluators=evaluators,
             judge=judge,
+            embedder=embedder,
             policy=Policy(**file.policy.model_dump()),
             budget=Budget(**file.budget.model_dump()),
             schedule=self._schedule(),
@@ -106,7 +112,35 @@ class Assembly:
             price=None if section.price is None else price_of(section.price),
         )
 
-    def _endpoint(self, section: ModelSection, place: Place) -> Endpoint:
+    def _embedder(self) -> ModelSpec | None:
+        section, place = self.file.embeddings, ("embeddings",)
+        if section is None:
+            return None
+        endpoint = self._endpoint(section, place)
+        return ModelSpec(
+            name=section.name,
+            model=section.model,
+            role=Role.EMBEDDER,
+            endpoint=replace(endpoint, api="embeddings", base_url=self._embeddings_url(endpoint)),
+            params=dict(section.params),
+            price_as=section.price_as,
+            price=None if section.price is None else embedding_price_of(section.price),
+        )
+
+    def _embeddings_url(self, endpoint: Endpoint) -> str:
+        """The address with /v1 at its end, which a gateway for the Messages API has not."""
+        if urlsplit(endpoint.base_url).hostname == "api.anthropic.com":
+            self._wrong(
+                ("embeddings", "base_url"),
+                "Anthropic serves no embeddings: name an OpenAI-compatible endpoint",
+            )
+        section = self.file.embeddings
+        is_gateways = section is not None and section.base_url is None
+        if is_gateways and (self.file.gateway.api or "anthropic") == "anthropic":
+            return f"{endpoint.base_url}/v1"
+        return endpoint.base_url
+
+    def _endpoint(self, section: ModelSection | EmbeddingsSection, place: Place) -> Endpoint:
         gateway = self.file.gateway
         api = section.api or gateway.api or "anthropic"
         address = self._base_url(section, place)
@@ -124,15 +158,17 @@ class Assembly:
         )
         return made if timeout is None else replace(made, timeout_s=timeout.total_seconds())
 
-    def _base_url(self, section: ModelSection, place: Place) -> Address:
+    def _base_url(self, section: ModelSection | EmbeddingsSection, place: Place) -> Address:
         where = (*place, "base_url")
         url = section.base_url
         if url is None:
             where = ("gateway", "base_url")
             url = self.file.gateway.base_url or self._default(DEFAULT_BASE_URL, where)
         address = self._address(url, where)
-        api = section.api or self.file.gateway.api or "anthropic"
-        if api == "anthropic" and urlsplit(address.url).path.rstrip("/").endswith("/v1"):
+        is_messages = (section.api or self.file.gateway.api or "anthropic") == "anthropic" and not (
+            isinstance(section, EmbeddingsSection) and section.base_url is not None
+        )
+        if is_messages and urlsplit(address.url).path.rstrip("/").endswith("/v1"):
             self._wrong(where, "must not end in /v1 for api `anthropic`: the path is added")
         allowed = self.file.privacy.egress_allow
         if allowed is not None and not address.is_named_in(allowed):
@@ -150,7 +186,7 @@ class Assembly:
         except BadAddress:
             return ""
 
-    def _api_key(self, section: ModelSection, place: Place, *, is_shared: bool) -> Secret:
+    def _api_key(self, section: EndpointSection, place: Place, *, is_shared: bool) -> Secret:
         if section.api_key is not None:
             return self._secret(section.api_key, (*place, "api_key"))
         gateway_place = ("gateway", "api_key")
@@ -166,7 +202,7 @@ class Assembly:
         return Secret(self._default(DEFAULT_API_KEY, gateway_place))
 
     def _headers(
-        self, section: ModelSection, place: Place, *, is_shared: bool
+        self, section: EndpointSection, place: Place, *, is_shared: bool
     ) -> tuple[tuple[str, str], ...]:
         headers = dict(self._own_headers(self.file.gateway, ("gateway",))) if is_shared else {}
         return tuple((headers | dict(self._own_headers(section, place))).items())
@@ -200,15 +236,19 @@ class Assembly:
         )
 
     def _check_models(
-        self, primary: ModelSpec, candidates: Sequence[ModelSpec], judge: JudgeSettings | None
+        self,
+        primary: ModelSpec,
+        candidates: Sequence[ModelSpec],
+        judge: JudgeSettings | None,
+        embedder: ModelSpec | None,
     ) -> None:
         named: dict[str, Place] = {}
         seen: list[tuple[ModelSpec, str]] = []
-        for place, model in self._placed(primary, candidates, judge):
+        for place, model in self._placed(primary, candidates, judge, embedder):
             if model.name in named:
                 self._wrong((*place, "name"), f"another model is already named {model.name!r}")
             named.setdefault(model.name, place)
-            if model.role is Role.JUDGE:
+            if model.role in {Role.JUDGE, Role.EMBEDDER}:
                 continue
             for other, label in seen:
                 if other.identity == model.identity:
@@ -218,13 +258,19 @@ class Assembly:
             seen.append((model, label))
 
     def _placed(
-        self, primary: ModelSpec, candidates: Sequence[ModelSpec], judge: JudgeSettings | None
+        self,
+        primary: ModelSpec,
+        candidates: Sequence[ModelSpec],
+        judge: JudgeSettings | None,
+        embedder: ModelSpec | None,
     ) -> Iterable[tuple[Place, ModelSpec]]:
         yield ("primary",), primary
         for index, candidate in enumerate(candidates):
             yield ("candidates", index), candidate
         for index, model in enumerate(judge.models if judge and self.file.judge else ()):
             yield ("judge", "models", index), model
+        if embedder is not None:
+            yield ("embeddings",), embedder
 
     # --- logs and sample --------------------------------------------------------------------
 
@@ -335,6 +381,8 @@ class Assembly:
         )
         for key, problem in check_evaluator(settings):
             self._wrong((*place, key) if key else place, problem)
+        if settings.measures_embeddings and self.file.embeddings is None:
+            self._wrong((*place, "measure"), "needs an `embeddings` section with a `model`")
         return settings
 
     def _option(self, type_name: str, name: str, value: object, place: Place) -> object:
@@ -486,6 +534,14 @@ def price_of(section: PriceSection) -> Price:
             Tier(above_input_tokens=tier.above_input_tokens, rates=_rates(tier))
             for tier in section.tiers
         ),
+        per_request_usd=section.per_request_usd,
+    )
+
+
+def embedding_price_of(section: EmbeddingPriceSection) -> Price:
+    """The section as a Price; nothing is generated, so output costs nothing."""
+    return Price(
+        rates=Rates(input=section.input, output=Decimal(0)),
         per_request_usd=section.per_request_usd,
     )
 

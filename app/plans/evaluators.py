@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 from app.domain.errors import ConfigError
 from app.domain.plans import EvaluatorSettings
-from app.evaluation.catalogue import ENTRY_POINTS, JUDGE, build_evaluator
+from app.evaluation.catalogue import ENTRY_POINTS, JUDGE, build_evaluator, embedding_options
 
 _OWN_PYTHON = re.compile(r"python:[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -46,7 +46,10 @@ def _check_judge(settings: EvaluatorSettings) -> Iterator[tuple[str, str]]:
 
 def _check_built_in(settings: EvaluatorSettings) -> Iterator[tuple[str, str]]:
     try:
-        build_evaluator(settings)
+        if settings.measures_embeddings:
+            embedding_options(settings)
+        else:
+            build_evaluator(settings)
     except ConfigError as error:
         for problem in error.problems:
             yield _key(problem.message, settings), problem.message

@@ -52,6 +52,8 @@ def config_hash(plan: Plan) -> str:
     config = public_config(plan)
     logs = config["logs"]
     measured = {name: config[name] for name in _MEASURED}
+    if plan.embedder is not None:
+        measured["embedder"] = config["embedder"]
     if isinstance(logs, dict):
         measured["logs"] = {name: value for name, value in logs.items() if name != "dsn"}
     return fingerprint(measured)

@@ -230,6 +230,37 @@ class ModelSection(EndpointSection):
     """Name under which the price list knows the model."""
 
 
+class EmbeddingPriceSection(Section):
+    """What embedding costs, in USD per million tokens; wins over every price list."""
+
+    input: Rate
+    """Texts embedded."""
+    per_request_usd: Rate = Decimal(0)
+    """Fee per request."""
+
+
+class EmbeddingsSection(EndpointSection):
+    """The model that embeds texts for evaluators with `measure: embeddings`."""
+
+    name: Name = "embeddings"
+    """Stable label, used in SQL."""
+    model: Text
+    """Id sent to the endpoint."""
+    params: dict[str, object] = Field(default_factory=dict)
+    """Further members of the request, such as dimensions."""
+    price: EmbeddingPriceSection | None = None
+    """Own price in USD per million tokens; default: the shipped price list."""
+    price_as: Text | None = None
+    """Name under which the price list knows the model."""
+
+    @field_validator("api")
+    @classmethod
+    def _openai_shape(cls, value: str | None) -> str | None:
+        if value == "anthropic":
+            raise ValueError("must be openai: embeddings are asked for at /v1/embeddings")
+        return value
+
+
 class LogsSection(Section):
     """Where prompts come from; read only."""
 
@@ -498,6 +529,8 @@ class PlanFile(Section):
     """How replies are scored; default: not_refused as a gate, and the judge."""
     judge: JudgeSection | None = None
     """Who grades replies; required when an evaluator of type judge is listed."""
+    embeddings: EmbeddingsSection | None = None
+    """Embeds texts; required when an evaluator measures by embeddings."""
     policy: PolicySection = Field(default_factory=PolicySection)
     """What counts as better value."""
     budget: BudgetSection = Field(default_factory=BudgetSection)

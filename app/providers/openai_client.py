@@ -19,19 +19,9 @@ class OpenAIClient:
     """One SDK client for one endpoint: no retries, no environment, no redirects."""
 
     def __init__(self, endpoint: Endpoint, clock: Clock) -> None:
-        self._sdk = _Sdk(
-            api_key=endpoint.api_key.reveal() or "none",
-            base_url=endpoint.base_url,
-            max_retries=0,
-            http_client=open_client(endpoint, clock),
-        )
-        self._sdk.be_plain(endpoint)
+        self._sdk = _open_sdk(endpoint, clock)
         self._create = self._sdk.chat.completions.with_streaming_response.create
-        self._exchange = Exchange(
-            clock,
-            status_error=openai.APIStatusError,
-            connection_error=openai.APIConnectionError,
-        )
+        self._exchange = _exchange(clock)
 
     async def run(
         self, body: dict[str, Any], reply: Dialect, *, deadline_s: float
@@ -53,6 +43,45 @@ class OpenAIClient:
     async def close(self) -> None:
         """Give back connections."""
         await self._sdk.close()
+
+
+class OpenAIEmbeddingsClient:
+    """As `OpenAIClient`, for embeddings."""
+
+    def __init__(self, endpoint: Endpoint, clock: Clock) -> None:
+        self._sdk = _open_sdk(endpoint, clock)
+        self._create = self._sdk.embeddings.with_streaming_response.create
+        self._exchange = _exchange(clock)
+
+    async def run(
+        self, body: dict[str, Any], reply: Dialect, *, deadline_s: float
+    ) -> Completion | Failure:
+        """Make one call of `embeddings.create` and read its reply."""
+        call = partial(self._create, model=body["model"], input=[], extra_body=body)
+        return await self._exchange.run(call, reply, deadline_s=deadline_s)
+
+    async def close(self) -> None:
+        """Give back connections."""
+        await self._sdk.close()
+
+
+def _open_sdk(endpoint: Endpoint, clock: Clock) -> "_Sdk":
+    sdk = _Sdk(
+        api_key=endpoint.api_key.reveal() or "none",
+        base_url=endpoint.base_url,
+        max_retries=0,
+        http_client=open_client(endpoint, clock),
+    )
+    sdk.be_plain(endpoint)
+    return sdk
+
+
+def _exchange(clock: Clock) -> Exchange:
+    return Exchange(
+        clock,
+        status_error=openai.APIStatusError,
+        connection_error=openai.APIConnectionError,
+    )
 
 
 class _Sdk(openai.AsyncOpenAI):

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from app.domain.errors import ConfigError
-from app.domain.models import ModelSpec
+from app.domain.models import ModelSpec, Role
 from app.domain.prices import Price, Rates, Tier
 
 _RATES = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
@@ -50,7 +50,10 @@ class ListPrices:
             return model.price
         name = model.price_as or model.model
         return _in_force(self._overrides.get(name, ()), at) or self._shipped.price(
-            name, at, base_url=None if model.price_as else model.endpoint.base_url
+            name,
+            at,
+            base_url=None if model.price_as else model.endpoint.base_url,
+            has_output=model.role is not Role.EMBEDDER,
         )
 
     def nearest_known(self, name: str) -> tuple[str, ...]:
@@ -146,12 +149,15 @@ class _ShippedList:
 
         self.name = f"genai-prices {version('genai-prices')}"
         self._snapshot = get_snapshot()
-        self._converted: dict[int, tuple[Any, Price | None]] = {}
+        self._converted: dict[tuple[int, bool], tuple[Any, Price | None]] = {}
 
-    def price(self, name: str, at: datetime, *, base_url: str | None) -> Price | None:
+    def price(
+        self, name: str, at: datetime, *, base_url: str | None, has_output: bool = True
+    ) -> Price | None:
         """The price of a name at a time; an address that names a vendor decides whose price.
 
-        A name that ends in `@batch` means the vendor's price of batch processing.
+        A name that ends in `@batch` means the vendor's price of batch processing. What generates
+        nothing (`has_output` false) needs no price of output.
         """
         is_batch = name.endswith(_BATCH)
         found = self._find(name.removesuffix(_BATCH), base_url)
@@ -162,9 +168,11 @@ class _ShippedList:
         if is_batch:
             return _batch_price(model, at, f"{source}, batch")
         tariff = model.get_prices(at)
-        if id(tariff) not in self._converted:
-            self._converted[id(tariff)] = (tariff, _price(vars(tariff), source))
-        return self._converted[id(tariff)][1]
+        key = (id(tariff), has_output)
+        if key not in self._converted:
+            rates = vars(tariff) if has_output else {**vars(tariff), "output_mtok": Decimal(0)}
+            self._converted[key] = (tariff, _price(rates, source))
+        return self._converted[key][1]
 
     def newest_change(self, now: datetime) -> datetime:
         """The newest date, up to now, from which any of its prices holds."""

@@ -22,6 +22,8 @@ _UNKNOWN_BLOCK: dict[str, object] = {"type": "hologram", "frames": 3}
 class AnthropicWire:
     """Speaks `POST /v1/messages`."""
 
+    name = "anthropic"
+
     def ask(self, body: Mapping[str, object]) -> Ask:
         """The request; MalformedRequestError when a field is missing or of a wrong type."""
         model = body.get("model")

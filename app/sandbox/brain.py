@@ -16,6 +16,7 @@ from app.sandbox.judging import Judged, Matter, find_matter, is_grading, is_pair
 from app.sandbox.replies import CHARS_PER_TOKEN, steps, write
 from app.sandbox.tasks import Task, normalise
 from app.sandbox.toolcalls import choose_tool, fill_tool
+from app.sandbox.vectors import vector_of
 from app.sandbox.verdicts import Opinion, Preference, in_words, structured
 from app.sandbox.world import JudgeSpec, Misbehaviour, ModelSpec, World
 
@@ -48,6 +49,10 @@ class Brain:
         grading that is asked for again comes with fresh noise.
         """
         spec = spec or self.world.spec(ask.model, week)
+        if ask.wants_vectors:
+            text = json.dumps([vector_of(turn.text) for turn in ask.turns])
+            measured = self._measured(Answer(text=text), ask, spec, week)
+            return replace(measured, output_tokens=0, thinking_tokens=0)
         if is_grading(ask):
             answer = self._grading(ask, spec, week, repeats)
         else:

@@ -47,6 +47,7 @@ class Ask:
         is_stream: Whether the reply comes as events.
         wants_usage: Whether a stream reports usage.
         features: Request features an endpoint might refuse.
+        wants_vectors: Whether the turns are texts to embed, not a conversation.
     """
 
     model: str
@@ -61,6 +62,7 @@ class Ask:
     is_stream: bool = False
     wants_usage: bool = True
     features: frozenset[str] = frozenset()
+    wants_vectors: bool = False
 
     @cached_property
     def case(self) -> str:

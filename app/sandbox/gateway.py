@@ -1,8 +1,8 @@
-"""The sandbox gateway: the Anthropic Messages API and OpenAI chat completions over one World.
+"""The sandbox gateway: Anthropic's Messages, OpenAI's chat completions and embeddings over a World.
 
-Routes: `POST /v1/messages`, `POST /v1/chat/completions`, `GET /v1/models`, and for those who run
-the sandbox `/_sandbox/world` (GET, POST, PATCH), `/_sandbox/clock` (GET, POST), `/_sandbox/calls`
-(GET, DELETE) and `/_sandbox/health`.
+Routes: `POST /v1/messages`, `POST /v1/chat/completions`, `POST /v1/embeddings`, `GET /v1/models`,
+and for those who run the sandbox `/_sandbox/world` (GET, POST, PATCH), `/_sandbox/clock` (GET,
+POST), `/_sandbox/calls` (GET, DELETE) and `/_sandbox/health`.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from app.sandbox.clock import SandboxClock, parse_instant
 from app.sandbox.delivery import Call, play_silent_fault, refuse, send_refusal, send_reply
 from app.sandbox.dialogue import Answer, Ask
 from app.sandbox.draws import fingerprint
+from app.sandbox.embeddings_wire import EmbeddingsWire
 from app.sandbox.faults import Refused, changed_answer, draw_fault, refusal
 from app.sandbox.openai_wire import OpenAIWire
 from app.sandbox.wire import MalformedRequestError, Wire
@@ -120,6 +121,7 @@ def gateway_routes(gateway: Gateway) -> list[Route]:
     return [
         Route("/v1/messages", _Endpoint(gateway, AnthropicWire()), methods=["POST"]),
         Route("/v1/chat/completions", _Endpoint(gateway, OpenAIWire()), methods=["POST"]),
+        Route("/v1/embeddings", _Endpoint(gateway, EmbeddingsWire()), methods=["POST"]),
         Route("/v1/models", admin.models),
         Route("/_sandbox/world", admin.world, methods=["GET", "POST", "PATCH"]),
         Route("/_sandbox/clock", admin.clock, methods=["GET", "POST"]),
@@ -325,7 +327,7 @@ def _row(call: Call) -> dict[str, object]:
     """The call's line in the log."""
     ask, answer = call.ask, call.answer
     row: dict[str, object] = {
-        "api": "anthropic" if isinstance(call.wire, AnthropicWire) else "openai",
+        "api": call.wire.name,
         "model": ask.model,
         "week": call.week,
         "case": ask.case,

@@ -28,6 +28,8 @@ _FINISH: dict[StopReason, str] = {
 class OpenAIWire:
     """Speaks `POST /v1/chat/completions`."""
 
+    name = "openai"
+
     def ask(self, body: Mapping[str, object]) -> Ask:
         """The request; MalformedRequestError when a field is missing or of a wrong type."""
         model = body.get("model")

@@ -43,7 +43,13 @@ class Events:
 
 
 class Wire(Protocol):
-    """One vendor's API: requests in, replies and errors out."""
+    """One vendor's API: requests in, replies and errors out.
+
+    Attributes:
+        name: What the call log calls it.
+    """
+
+    name: str
 
     def ask(self, body: Mapping[str, object]) -> Ask:
         """The request; MalformedRequestError when a field is missing or of a wrong type."""

@@ -42,6 +42,7 @@ class RunFigures:
         sample: None when the Run ended before it was drawn.
         budget_usd: The cap of the Run, None without one.
         error: Why the Run did not end as `done`, in words.
+        embedder: Name of the model that embeds texts, None without one.
     """
 
     run: Run
@@ -56,6 +57,7 @@ class RunFigures:
     budget_usd: Decimal | None = None
     alerts: Sequence[Alert] = ()
     error: str | None = None
+    embedder: str | None = None
 
 
 def document(figures: RunFigures) -> JsonObject:
@@ -300,9 +302,11 @@ def _adaptive(adaptive: AdaptiveReport) -> JsonObject:
 def _spend(figures: RunFigures) -> JsonObject:
     models = _sum(figures.spend, Purpose.REPLAY)
     judge = _sum(figures.spend, Purpose.JUDGE)
+    embedded = [line for line in figures.spend if line.model_name == figures.embedder]
     return {
         "models_usd": money(models),
-        "judge_usd": money(judge),
+        "judge_usd": money(judge),  # all of evaluation; `embeddings_usd` is a part of it
+        "embeddings_usd": money(_sum(embedded, Purpose.JUDGE)) if figures.embedder else None,
         "total_usd": money(models + judge),
         "budget_usd": money(figures.budget_usd),
         "attempts": sum(line.attempts for line in figures.spend),

@@ -83,6 +83,8 @@ class Forecast:
         judge_calls: Judge calls of the full design, at most.
         models: Cost of replaying by model name; None where the price is unknown.
         judging: Cost of judging, None without a judge or with an unknown price.
+        embedding_calls: Calls for embeddings of the full design, at most.
+        embedding: What they cost, None without any or with an unknown price.
         total: Sum of what is known.
         detectable_difference: Smallest true D that one Run shows to be within the margin.
         detectable_ratio: Largest true R that one Run shows to be a saving.
@@ -95,6 +97,8 @@ class Forecast:
     judge_calls: int
     models: Mapping[str, CostRange | None]
     judging: CostRange | None
+    embedding_calls: int
+    embedding: CostRange | None
     total: CostRange
     detectable_difference: float
     detectable_ratio: float
@@ -132,13 +136,16 @@ def forecast(
     """
     models = {model.name: _replay(model, plan, sample, prices) for model in plan.contestants}
     judging = _judging(plan, sample, prices)
-    known = [part for part in (*models.values(), judging) if part is not None]
+    embedding = _embedding(plan, sample, prices)
+    known = [part for part in (*models.values(), judging, embedding) if part is not None]
     spread = _floored(spread_of_history(history), plan.policy)
     return Forecast(
         calls=_calls(plan, sample),
         judge_calls=_judge_calls(plan, sample),
         models=models,
         judging=judging,
+        embedding_calls=_embedding_calls(plan, sample),
+        embedding=embedding,
         total=sum(known, start=_NOTHING),
         weeks=_weeks(plan, sample, spread),
         basis=_basis(spread, history),
@@ -157,8 +164,12 @@ def _calls(plan: Plan, sample: Sample) -> int:
 def _judge_calls(plan: Plan, sample: Sample) -> int:
     if plan.judge is None:
         return 0
-    replies = _calls(plan, sample) + len(sample.anchors)  # stored replies are judged again
-    return (replies * plan.judge.repeats + plan.judge.canaries) * len(plan.judges)
+    return (_replies(plan, sample) * plan.judge.repeats + plan.judge.canaries) * len(plan.judges)
+
+
+def _replies(plan: Plan, sample: Sample) -> int:
+    """Return how many replies are evaluated: stored ones to anchors are judged again."""
+    return _calls(plan, sample) + len(sample.anchors)
 
 
 def _replay(
@@ -239,6 +250,31 @@ def _judging(plan: Plan, sample: Sample, prices: Mapping[str, Price | None]) -> 
                 high_usd=_judge_cost(price, calls, seen * INPUT_RANGE[1], OUTPUT_RANGE[1]),
             )
     return total
+
+
+def _embedding_calls(plan: Plan, sample: Sample) -> int:
+    """Return the calls if every reply is new to each reference it is measured against."""
+    uses = [one for one in plan.evaluators if one.measures_embeddings]
+    references = {str(one.options.get("reference", "column")) for one in uses}
+    return _replies(plan, sample) * len(references) if plan.embedder else 0
+
+
+def _embedding(plan: Plan, sample: Sample, prices: Mapping[str, Price | None]) -> CostRange | None:
+    """Return what embeddings cost, each reference taken to be as long as a reply."""
+    cases = [*sample.cases, *sample.anchors]
+    calls = _embedding_calls(plan, sample)
+    price = prices.get(plan.embedder.name) if plan.embedder else None
+    if price is None or not cases or not calls:
+        return None
+    reply = _output_tokens(cases[0], plan.primary, sample, 1.0)
+
+    def cost(scale: float) -> Decimal:
+        usage = Usage(input_tokens=round(2 * reply * scale), output_tokens=0)
+        return price.cost(usage) * Decimal(calls)
+
+    return CostRange(
+        low_usd=cost(OUTPUT_RANGE[0]), expected_usd=cost(1.0), high_usd=cost(OUTPUT_RANGE[1])
+    )
 
 
 def _fewest_calls(plan: Plan, sample: Sample) -> int:

@@ -17,6 +17,7 @@ from app.decision.epochs import (
 )
 from app.domain.plans import Plan, Policy
 from app.domain.results import CandidateState, PairedEvidence
+from app.evaluation.judge import judge_version
 from app.ports import StoredEvidence, StoredState
 from app.stats.evidence import Evidence, pair_evidence
 from tests.fakes.small_plans import plan, price
@@ -229,3 +230,32 @@ def test_what_this_week_already_stored_is_apart_from_the_weeks_before() -> None:
     assert [one.week for one in held.weeks] == ["2026-W12"]
     assert held.same_week is not None
     assert held.same_week.week == "2026-W13"
+
+
+def test_a_gateway_that_moves_leaves_the_judges_in_their_epoch() -> None:
+    here = plan("c")
+    assert here.judge is not None
+    moved = tuple(
+        replace(one, endpoint=replace(one.endpoint, base_url="https://moved.example"))
+        for one in here.judge.models
+    )
+    there = replace(here, judge=replace(here.judge, models=moved))
+
+    first, second = (
+        epoch_of(one, one.candidates[0], {"judge": {"version": judge_version(one.judge, "r")}})
+        for one in (here, there)
+        if one.judge is not None
+    )
+
+    assert first == second
+
+
+def test_addresses_that_an_earlier_release_stored_with_judges_are_no_change_of_judge() -> None:
+    judge = {"model": "j-1", "params": {}}
+    before: dict[str, object] = {
+        "judges": [{**judge, "base_url": "https://a.example"}],
+        "evaluators": {"judge": {"version": "v1"}},
+    }
+    after: dict[str, object] = {"judges": [judge], "evaluators": {"judge": {"version": "v2"}}}
+
+    assert break_reason(before, after) == "the evaluators changed (judge version v1 → v2)"

@@ -251,7 +251,7 @@ def test_only_the_judges_spend_is_its_cost() -> None:
         SpendLine(model_name="prod", purpose=Purpose.REPLAY, attempts=3, spend_usd=Decimal(7)),
         SpendLine(model_name="other", purpose=Purpose.JUDGE, attempts=1, spend_usd=Decimal("0.25")),
     ]
-    assert report([], spend=spend).spend_usd == Decimal("0.75")
+    assert report([], spend=spend).spend_usd == Decimal("0.5")
 
 
 def test_replies_the_judge_was_spared_are_counted_by_reason() -> None:

@@ -241,3 +241,20 @@ def test_the_shipped_overrides_file_holds_no_price() -> None:
 
     assert parse_overrides(text) == {}
     assert parse_overrides("") == {}
+
+
+# --- embeddings -----------------------------------------------------------------------------
+
+
+def test_what_embeds_needs_no_price_of_output() -> None:
+    embedder = ModelSpec(
+        name="embeddings",
+        model="voyage-3",
+        role=Role.EMBEDDER,
+        endpoint=Endpoint(base_url="http://gateway.test", api="embeddings"),
+    )
+    price = PRICES.price(embedder, NOW)
+
+    assert price is not None
+    assert price.cost(Usage(input_tokens=1_000_000, output_tokens=0)) == Decimal("0.06")
+    assert PRICES.price(spec("voyage-3"), NOW) is None

@@ -6,9 +6,12 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from app.domain.models import Role
+from app.domain.plans import EvaluatorSettings
 from app.domain.prices import Usage
 from app.stats.evidence import pair_evidence
 from app.summary.forecast import forecast
+from tests.fakes.case_results import model
 from tests.fakes.small_plans import plan, price, sample
 
 PRICES = {"p": price(), "c": price("1", "5"), "judge": price("5", "25")}
@@ -98,3 +101,21 @@ def test_what_twelve_weeks_cannot_hold_is_not_promised() -> None:
     assert found.weeks[0].pairs is not None
     assert found.weeks[0].median_weeks is None
     assert any("is not found within 12 weeks" in sentence for sentence in found.sentences)
+
+
+def test_embeddings_are_forecast_beside_the_judge() -> None:
+    use = EvaluatorSettings(type="similarity", options={"measure": "embeddings"})
+    made = plan("c")
+    without = forecast(made, sample(), PRICES)
+    made = replace(
+        made, evaluators=(*made.evaluators, use), embedder=model("embeddings", Role.EMBEDDER)
+    )
+
+    found = forecast(made, sample(), {**PRICES, "embeddings": price("0.1", "0")})
+
+    assert found.embedding_calls == found.calls == 8
+    assert found.embedding is not None
+    assert found.embedding.expected_usd == Decimal("0.00032")  # 8 calls of 2 x 200 tokens
+    assert found.total.expected_usd == without.total.expected_usd + found.embedding.expected_usd
+    assert without.embedding_calls == 0
+    assert without.embedding is None

@@ -125,6 +125,7 @@ def test_the_contract_keys_are_there() -> None:
     assert told["spend"] == {
         "models_usd": "1.10",
         "judge_usd": "0.30",
+        "embeddings_usd": None,
         "total_usd": "1.40",
         "budget_usd": "25",
         "attempts": 300,
@@ -217,3 +218,19 @@ def test_counted_money_is_written_exactly(value: Decimal) -> None:
 
     assert text is not None
     assert Decimal(text) == value
+
+
+def test_what_embeddings_cost_is_part_of_evaluation_and_told_apart() -> None:
+    line = SpendLine(
+        model_name="embeddings", purpose=Purpose.JUDGE, attempts=9, spend_usd=Decimal("0.05")
+    )
+    whole = figures()
+
+    spend = document(replace(whole, spend=(*whole.spend, line), embedder="embeddings"))["spend"]
+
+    assert isinstance(spend, dict)
+    assert {name: spend[name] for name in ("models_usd", "judge_usd", "embeddings_usd")} == {
+        "models_usd": "1.10",
+        "judge_usd": "0.35",
+        "embeddings_usd": "0.05",
+    }
