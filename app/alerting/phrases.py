@@ -14,7 +14,7 @@ from app.alerting.words import (
     negated,
     percent,
     percent_range,
-    seconds,
+    seconds_range,
     signed,
 )
 from app.domain.cases import SkipReason
@@ -30,6 +30,9 @@ from app.domain.results import (
 )
 from app.domain.runs import Slot
 from app.stats.estimates import Estimate
+
+_TURN = "turn"
+"""Segment name under which first and later turns of conversations are told apart."""
 
 _NOT_MEASURED = {
     SkipReason.UNSUPPORTED: "with content that cannot be replayed",
@@ -85,12 +88,12 @@ def switch_figures(
     return (
         (
             "Cost per 1,000 requests",
-            f"{_point_money(ours.cost_per_1k_usd)} → {_point_money(theirs.cost_per_1k_usd)}",
+            f"{money_range(ours.cost_per_1k_usd)} → {money_range(theirs.cost_per_1k_usd)}",
         ),
-        ("Quality (0–1)", f"{_point(ours.quality)} → {_point(theirs.quality)}"),
+        ("Quality (0–1)", f"{_level(ours.quality)} → {_level(theirs.quality)}"),
         (
             "p95 latency",
-            f"{seconds(_value(ours.latency_s.p95))} → {seconds(_value(theirs.latency_s.p95))}",
+            f"{seconds_range(ours.latency_s.p95)} → {seconds_range(theirs.latency_s.p95)}",
         ),
         (
             "At last week's volume",
@@ -113,7 +116,18 @@ def caveats(comparison: Comparison, skipped: Mapping[str, int]) -> tuple[str, ..
         if skipped.get(reason)
     ]
     not_measured = [f"Not measured: {named(missing)}."] if missing else []
-    return (*losing, *not_measured, *comparison.verdict.caveats)
+    return (*losing, *not_measured, *comparison.verdict.caveats, *_turns(comparison))
+
+
+def _turns(comparison: Comparison) -> tuple[str, ...]:
+    """First and later turns of conversations apart, where both are measured."""
+    told = [
+        f"{part.segment.value} turns {difference(part.quality_delta)} on "
+        f"{count(part.pairs, 'prompt')}"
+        for part in comparison.segments
+        if part.segment.name == _TURN and part.quality_delta is not None
+    ]
+    return (f"Quality by turn: {', '.join(told)}.",) if len(told) > 1 else ()
 
 
 def rivals(comparison: Comparison, order: Sequence[Comparison]) -> tuple[str, ...]:
@@ -253,9 +267,5 @@ def _point(estimate: Estimate | None) -> str:
     return ABSENT if estimate is None else f"{estimate.point:.2f}"
 
 
-def _point_money(estimate: Estimate | None) -> str:
-    return ABSENT if estimate is None else money(estimate.point)
-
-
-def _value(estimate: Estimate | None) -> float | None:
-    return None if estimate is None else estimate.point
+def _level(estimate: Estimate | None) -> str:
+    return ABSENT if estimate is None else f"{_point(estimate)} ±{estimate.half_width:.2f}"

@@ -28,6 +28,7 @@ __all__ = (
     "percent_range",
     "scaled",
     "seconds",
+    "seconds_range",
     "signed",
 )
 
@@ -87,6 +88,16 @@ def seconds(value_s: float | None) -> str:
     if value_s is None:
         return ABSENT
     return f"{value_s * 1000:.0f} ms" if value_s < 1 else f"{value_s:.1f} s"
+
+
+def seconds_range(estimate: Estimate | None) -> str:
+    """A duration with its interval, e.g. `4.4 s (4.0–4.9 s)`."""
+    if estimate is None:
+        return ABSENT
+    low, high = seconds(estimate.low), seconds(estimate.high)
+    if low.rpartition(" ")[2] == high.rpartition(" ")[2]:
+        low = low.rpartition(" ")[0]
+    return f"{seconds(estimate.point)} ({low}–{high})"
 
 
 def negated(estimate: Estimate | None) -> Estimate | None:

@@ -12,13 +12,16 @@ __all__ = (
     "difference",
     "dollar_range",
     "dollars",
-    "durations",
+    "duration_range",
     "interval",
     "milliseconds",
     "number",
+    "point_range",
     "points",
     "ratio",
+    "ratio_range",
     "share",
+    "share_range",
     "shares",
     "whole",
 )
@@ -58,6 +61,39 @@ def points(value: float | None) -> str:
     return ABSENT if value is None else f"{signed(value * 100, 1)} pp"
 
 
+def share_range(value: float | None, figure: Figure) -> str:
+    """A share with the interval that is held apart, e.g. `99.0 % (95–100 %)`."""
+    if value is None or figure is None:
+        return share(value)
+    low, high = share(figure["low"]), share(figure["high"])
+    return f"{share(value)} ({low.removesuffix(' %')}–{high})"
+
+
+def point_range(value: float | None, figure: Figure) -> str:
+    """A difference of shares with the interval that is held apart, in percentage points."""
+    if value is None or figure is None:
+        return points(value)
+    low, high = (signed(figure[end] * 100, 1) for end in ("low", "high"))
+    return f"{points(value)} ({low} to {high})"
+
+
+def ratio_range(value: float | None, figure: Figure) -> str:
+    """A ratio with the interval that is held apart, e.g. `× 0.95 (0.90–1.01)`."""
+    if value is None or figure is None:
+        return ratio(value)
+    return f"{ratio(value)} ({figure['low']:.2f}–{figure['high']:.2f})"
+
+
+def duration_range(figure: Figure) -> str:
+    """A duration with its interval, e.g. `320 ms (290–360 ms)`."""
+    if figure is None:
+        return ABSENT
+    low, high = milliseconds(figure["low"]), milliseconds(figure["high"])
+    if low.rpartition(" ")[2] == high.rpartition(" ")[2]:
+        low = low.rpartition(" ")[0]
+    return f"{milliseconds(figure['value'])} ({low}–{high})"
+
+
 def dollars(text: str | None) -> str:
     """Money, which documents hold as decimal text; small sums keep two figures."""
     if text is None:
@@ -83,11 +119,6 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return ABSENT
     return f"{value:.0f} ms" if value < 1_000 else f"{value / 1_000:.1f} s"
-
-
-def durations(figure: Figure, *names: str) -> str:
-    """Percentiles side by side, e.g. `320 ms / 1.2 s`."""
-    return " / ".join(milliseconds((figure or {}).get(name)) for name in names)
 
 
 def ratio(value: float | None) -> str:

@@ -16,16 +16,21 @@ from app.cli.figures import (
     difference,
     dollar_range,
     dollars,
-    durations,
+    duration_range,
     interval,
-    points,
-    ratio,
-    share,
+    milliseconds,
+    point_range,
+    ratio_range,
+    share_range,
     shares,
     whole,
 )
 from app.cli.tables import Table, escaped, markdown_table, terminal_table
-from app.domain.wording import VERDICTS
+from app.decision.comparisons import SEGMENT_PAIRS
+from app.domain.wording import MINUS, VERDICTS, percent
+from app.stats.switch_tests import SUCCESS_Z
+from app.summary.pairs import TURN
+from app.summary.summaries import PERCENTS, replies_needed
 
 Document = Mapping[str, Any]
 
@@ -37,7 +42,9 @@ _ENDS = {
     "skipped": "Skipped: an earlier run was still going",
     "missed": "Missed: nothing was running when it was due",
 }
-_NOTE = "Ranges are 95 % intervals; – means that the sample cannot support the figure."
+_NOTE = "Ranges are 95 % intervals; – stands for a figure that the sample cannot support."
+_PERCENTILES = tuple(f".p{percent}" for percent in PERCENTS)
+_TOO_FEW = f"– (below {SEGMENT_PAIRS} pairs)"
 
 
 def print_report(document: Document, console: Console) -> None:
@@ -108,11 +115,11 @@ def circumstances(document: Document) -> tuple[str, ...]:
 
 
 def leaderboard(document: Document) -> Table:
-    """Quality and cost of every model."""
+    """Quality, success and cost per quality of every model."""
     models: Sequence[Document] = document["models"]
-    columns = ("Model", "Cases", "Quality", "Success", "Per success", "Per quality point")
+    columns = ("Model", "Cases", "Quality", "Success", "Per quality point")
     return Table(
-        title="Quality and cost",
+        title="This run: quality and cost",
         columns=columns,
         right=frozenset(columns[1:]),
         emphasised=_primaries(models),
@@ -121,8 +128,7 @@ def leaderboard(document: Document) -> Table:
                 _label(model),
                 whole(model["cases"]),
                 interval(model["quality"]),
-                share(model["success_rate"]),
-                dollars(model["cost_per_success_usd"]),
+                share_range(model["success_rate"], _interval_of(model, "success_rate")),
                 dollar_range(model["cost_per_quality_usd"]),
             )
             for model in models
@@ -130,24 +136,42 @@ def leaderboard(document: Document) -> Table:
     )
 
 
-def speed(document: Document) -> Table:
-    """Latency, spend and failures of every model."""
+def spending(document: Document) -> Table:
+    """What every model costs, and what this Run spent on it."""
     models: Sequence[Document] = document["models"]
-    columns = ("Model", "First token p50/p95", "Latency p50/p95/p99", "Per 1,000", "Spend")
+    columns = ("Model", "Per success", "Per 1,000 requests", "Spent", "Calls")
     return Table(
-        title="Speed, spend and failures",
-        columns=(*columns, "Attempts", "Failures"),
-        right=frozenset({*columns[1:], "Attempts"}),
+        title="This run: cost and spend",
+        columns=columns,
+        right=frozenset(columns[1:]),
         emphasised=_primaries(models),
         rows=[
             (
                 _label(model),
-                durations(model["ttft_ms"], "p50", "p95"),
-                durations(model["latency_ms"], "p50", "p95", "p99"),
-                dollars(model["cost_per_1k_usd"]),
+                _money_range(model, "cost_per_success_usd"),
+                _money_range(model, "cost_per_1k_usd"),
                 _spend(model),
                 _attempts(model),
-                counted(model["failures"]) or "none",
+            )
+            for model in models
+        ],
+    )
+
+
+def speed(document: Document) -> Table:
+    """First token and latency of every model."""
+    models: Sequence[Document] = document["models"]
+    columns = ("Model", "First token p50", "Latency p50", "p95", "p99")
+    return Table(
+        title="This run: speed",
+        columns=columns,
+        right=frozenset(columns[1:]),
+        emphasised=_primaries(models),
+        rows=[
+            (
+                _label(model),
+                _duration(model, "ttft_ms", "p50"),
+                *(_duration(model, "latency_ms", name) for name in ("p50", "p95", "p99")),
             )
             for model in models
         ],
@@ -156,9 +180,9 @@ def speed(document: Document) -> Table:
 
 def comparisons(document: Document) -> Table:
     """Verdict, quality and value of every candidate, on the verdict's window."""
-    columns = ("Candidate", "Verdict", "Pairs", "Quality", "Value ratio", "Success")
+    columns = ("Candidate", "Verdict", "Pairs", "Quality", "Value ratio")
     return Table(
-        title=f"Against {_primary_name(document)}",
+        title=f"Against {_primary_name(document)}, on the verdict's window",
         columns=columns,
         right=frozenset(columns[2:]),
         emphasised=_switches(document),
@@ -169,7 +193,6 @@ def comparisons(document: Document) -> Table:
                 _pairs(one),
                 difference(one["quality_delta"]),
                 interval(one["value_ratio"]),
-                points(one["success_delta"]),
             )
             for one in document["comparisons"]
         ],
@@ -177,8 +200,8 @@ def comparisons(document: Document) -> Table:
 
 
 def consequences(document: Document) -> Table:
-    """What a switch would change: bill and latency."""
-    columns = ("Candidate", "Bill", "Saved a month", "Latency p50", "p95")
+    """What a switch would change in money."""
+    columns = ("Candidate", "Bill", "Saved a month")
     return Table(
         title="What a switch would change",
         columns=columns,
@@ -189,33 +212,58 @@ def consequences(document: Document) -> Table:
                 one["candidate"],
                 _bill(one["saving"]),
                 dollar_range(one["monthly_saving_usd"]),
-                ratio(one.get("latency_p50_ratio")),
-                ratio(one["latency_p95_ratio"]),
             )
             for one in document["comparisons"]
         ],
     )
 
 
-def losing_segments(document: Document) -> Table | None:
-    """Segments in which a candidate is worse although its average may not be."""
+def guardrails(document: Document) -> Table:
+    """What a switch would change in reliability and latency."""
+    columns = ("Candidate", "Success", "Latency p50", "Latency p95")
+    return Table(
+        title="Guardrails, on the same window",
+        columns=columns,
+        right=frozenset(columns[1:]),
+        emphasised=_switches(document),
+        rows=[
+            (
+                one["candidate"],
+                point_range(one["success_delta"], _interval_of(one, "success_delta")),
+                *(
+                    ratio_range(one.get(name), _interval_of(one, name))
+                    for name in ("latency_p50_ratio", "latency_p95_ratio")
+                ),
+            )
+            for one in document["comparisons"]
+        ],
+    )
+
+
+def segments(document: Document) -> Table | None:
+    """First and later turns apart, and where a candidate is worse although its average may not be.
+
+    None where there is nothing of either.
+    """
     rows = [
         (
             one["candidate"],
             f"{part['segment']}={part['value']}",
             whole(part["pairs"]),
-            difference(part["quality_delta"]),
+            difference(part["quality_delta"]) if part["quality_delta"] else _TOO_FEW,
+            interval(part.get("value_ratio")),
+            "worse" if part.get("is_worse") else "",
         )
         for one in document["comparisons"]
         for part in one["segments"]
-        if part.get("is_worse")
+        if part.get("is_worse") or part["segment"] == TURN
     ]
     if not rows:
         return None
     return Table(
-        title="Worse in these segments",
-        columns=("Candidate", "Segment", "Pairs", "Quality"),
-        right=frozenset({"Pairs", "Quality"}),
+        title="First and later turns, and segments that are worse",
+        columns=("Candidate", "Segment", "Pairs", "Quality", "Value ratio", ""),
+        right=frozenset({"Pairs", "Quality", "Value ratio"}),
         rows=rows,
     )
 
@@ -233,12 +281,28 @@ def verdict_sentences(document: Document) -> Iterator[str]:
         )
 
 
+def held_verdict(one: Document) -> str | None:
+    """Why a candidate stays recommended although this look alone would not recommend it."""
+    tests = one.get("tests") or {}
+    if one["verdict"] != "switch" or tests.get("is_hit") is not False:
+        return None
+    return (
+        f"{one['candidate']}: stays recommended although this look alone does not show it anew. It "
+        f"is withdrawn when the smallest z of one week falls below {MINUS}{SUCCESS_Z:.2f} or that "
+        "of the last 4 weeks below 0."
+    )
+
+
 def remarks(document: Document) -> Iterator[str]:
     """Shared caveats, patterns, drift, judge and spend, in sentences."""
     yield from _shared_caveats(document)
+    yield from filter(None, map(held_verdict, document["comparisons"]))
+    yield from _partly_replayed(document)
     for model in document["models"]:
         if model.get("pattern"):
             yield f"{model['name']}: {model['pattern']}"
+    yield from _failures(document)
+    yield from withheld(document)
     yield from (document.get("drift") or {}).get("sentences") or ()
     yield from _judge(document["judge"])
     adaptive = document.get("adaptive") or {}
@@ -254,6 +318,28 @@ def remarks(document: Document) -> Iterator[str]:
     )
     for alert in document["alerts"]:
         yield f"Message: {alert['title']} ({alert['key']})"
+
+
+def withheld(document: Document) -> Iterator[str]:
+    """Why figures are missing: percentiles that need more replies, and what has no interval."""
+    models: Sequence[Document] = document["models"]
+    for percentage in PERCENTS:
+        short = [
+            f"{model['name']} {whole(model['successes'])}"
+            for model in models
+            if model["latency_ms"].get(f"p{percentage}") is None and "successes" in model
+        ]
+        if short:
+            needed = whole(replies_needed(percentage))
+            yield (
+                f"Latency p{percentage} is withheld below {needed} successful timed replies: "
+                f"{', '.join(short)}."
+            )
+    for model in models:
+        for name, why in (model.get("absent") or {}).items():
+            if not name.endswith(_PERCENTILES):
+                figure = name.removesuffix("_usd").replace("_", " ")
+                yield f"{model['name']} has no {figure}: {why}."
 
 
 def _parts(document: Document) -> Iterator[RenderableType]:
@@ -274,13 +360,16 @@ def _parts(document: Document) -> Iterator[RenderableType]:
 def _tables(document: Document) -> Iterator[Table]:
     if document["models"]:
         yield leaderboard(document)
-        yield speed(document)
     if document["comparisons"]:
         yield comparisons(document)
         yield consequences(document)
-    losing = losing_segments(document)
-    if losing is not None:
-        yield losing
+        yield guardrails(document)
+    parts = segments(document)
+    if parts is not None:
+        yield parts
+    if document["models"]:
+        yield spending(document)
+        yield speed(document)
 
 
 def _shared_caveats(document: Document) -> list[str]:
@@ -291,12 +380,39 @@ def _shared_caveats(document: Document) -> list[str]:
     return [caveat for caveat in told[0] if all(caveat in others for others in told)]
 
 
+def _partly_replayed(document: Document) -> Iterator[str]:
+    """That figures of this Run rest on different prompts, where they do."""
+    most = max((model["cases"] for model in document["models"]), default=0)
+    fewer = [
+        f"{model['name']} {whole(model['cases'])}"
+        for model in document["models"]
+        if 0 < model["cases"] < most
+    ]
+    if fewer:
+        yield (
+            f"Not every model was given all {whole(most)} prompts ({', '.join(fewer)}): this run's "
+            "figures compare different prompts, the verdict's window the same ones."
+        )
+
+
+def _failures(document: Document) -> Iterator[str]:
+    """What went wrong on which model; each such reply counts as quality 0."""
+    told = [
+        f"{model['name']} {counted(model['failures'])}"
+        for model in document["models"]
+        if counted(model["failures"])
+    ]
+    if told:
+        yield f"Unsuccessful replies: {'; '.join(told)}."
+
+
 def _judge(judge: Document) -> Iterator[str]:
     if not judge["models"]:
         return
     words = [f"{whole(judge.get('judged'))} replies judged, {whole(judge['unscored'])} unscored"]
     if judge["agreement"] is not None:
-        words.append(f"agreement {share(judge['agreement'])}")
+        agreed = share_range(judge["agreement"], judge.get("agreement_interval"))
+        words.append(f"agreement {agreed}")
     if judge["canaries"]:
         words.append(f"{judge.get('canaries_right', 0)} of {judge['canaries']} canaries right")
     else:
@@ -384,6 +500,23 @@ def _label(model: Document) -> str:
     return f"{model['name']} (primary)" if model["role"] == "primary" else str(model["name"])
 
 
+def _interval_of(told: Document, name: str) -> Document | None:
+    """The interval of a figure that the document holds apart; older ones may have none."""
+    found = (told.get("intervals") or {}).get(name)
+    return found if isinstance(found, Mapping) else None
+
+
+def _money_range(model: Document, name: str) -> str:
+    found = _interval_of(model, name)
+    return dollars(model[name]) if found is None else dollar_range(found)
+
+
+def _duration(model: Document, figure: str, name: str) -> str:
+    found = (_interval_of(model, figure) or {}).get(name)
+    value = (model[figure] or {}).get(name)
+    return milliseconds(value) if found is None else duration_range(found)
+
+
 def _spend(model: Document) -> str:
     unknown = model.get("unknown_cost") or 0
     text = dollars(model["spend_usd"])
@@ -410,12 +543,14 @@ def _bill(saving: Document | None) -> str:
         return shares(None)
     turned = {"value": -saving["value"], "low": -saving["high"], "high": -saving["low"]}
     value, low, high = (_signed_percent(turned[end]) for end in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+    if low == high:
+        low, high = (_signed_percent(turned[end], 1) for end in ("low", "high"))
+    return f"{value} ({low.removesuffix(' %')} to {high})"
 
 
-def _signed_percent(value: float) -> str:
-    text = share(value)
-    return text if text.startswith("−") or text == "0 %" else f"+{text}"
+def _signed_percent(value: float, digits: int = 0) -> str:
+    text = percent(value, digits)
+    return text if text.startswith("−") or float(text.removesuffix(" %")) == 0 else f"+{text}"
 
 
 def _sentence(text: str) -> str:

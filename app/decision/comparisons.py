@@ -21,6 +21,7 @@ from app.stats.intervals import (
     CONFIDENCE,
     cost_ratio_interval,
     normal_quantile,
+    percentile_ratio_interval,
     quality_difference,
     student_quantile,
     value_ratio_interval,
@@ -100,6 +101,8 @@ def comparison_of(
         epoch=setting.epoch,
         epoch_reason=setting.epoch_reason,
         win_rate=_win_rate(window) if window else None,
+        latency_p50=_latency_ratio(window, 50),
+        latency_p95=_latency_ratio(window, 95),
     )
 
 
@@ -222,6 +225,12 @@ def _monthly_saving(window: Evidence | None, requests: float | None) -> Estimate
         low=saved.low * requests,
         high=saved.high * requests,
     )
+
+
+def _latency_ratio(window: Evidence | None, percent: int) -> Estimate | None:
+    if window is None or not window.latency_c or not window.latency_p:
+        return None
+    return percentile_ratio_interval(window.latency_c, window.latency_p, percent)
 
 
 def _win_rate(window: Evidence) -> Estimate | None:

@@ -286,6 +286,9 @@ def _judging_usd_per_pair(judge: JudgeReport) -> float:
     return 2 * float(judge.spend_usd) / judge.judged if judge.judged else 0.0
 
 
+_AS_JUDGED = "wins, losses and single segments are shown as judged, without it."
+
+
 def _caveats(
     candidate: ModelSpec, week: WeekOfEvidence, pairs: PairedEvidence, held: Held
 ) -> tuple[str, ...]:
@@ -295,11 +298,13 @@ def _caveats(
     if held.break_reason is not None and not held.weeks:
         said.insert(0, f"Earlier weeks are not pooled with this one: {held.break_reason}.")
     if rectifier is not None:
-        said.append(f"Quality is corrected by {rectifier.n} pairs that people have labelled.")
+        said.append(
+            f"Quality is corrected by {rectifier.n} pairs that people have labelled; {_AS_JUDGED}"
+        )
     elif allowance > 0:
         said.append(
             f"{allowance:g} is subtracted from the candidate's quality as an allowance for a "
-            "judge that favours it."
+            f"judge that favours it; {_AS_JUDGED}"
         )
     if any(key.startswith("turn=later") for key in pairs.segments):
         said.append(

@@ -191,6 +191,9 @@ class Comparison:
         monthly_saving_usd: At the window's logged volume scaled to 30 days.
         tests: Every test of the policy with its figures, as `explain` prints them.
         epoch: Digest of what must stay the same for evidence to be pooled.
+        win_rate: Share of pairs won, ties counted half, by the scores as they are.
+        latency_p50: `latency_p50_ratio` with its interval, None where nothing supports one.
+        latency_p95: The same of the 95th percentile.
     """
 
     candidate: str
@@ -214,6 +217,8 @@ class Comparison:
     epoch: str = ""
     epoch_reason: str | None = None
     win_rate: Estimate | None = None
+    latency_p50: Estimate | None = None
+    latency_p95: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ size for a share); Efron & Tibshirani (1993), An Introduction to the Bootstrap, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import exp, log, sqrt
+from math import ceil, exp, log, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -374,8 +374,8 @@ def percentile_ratio_interval(
     if below <= 0:
         return None
     share = percent / 100
-    draws_a = _percentile_draws(a, share, None, None, SEED)
-    draws_b = _percentile_draws(b, share, None, None, SEED + 1)
+    draws_a = _order_statistic_draws(a, share, SEED)
+    draws_b = _order_statistic_draws(b, share, SEED + 1)
     if (draws_b <= 0).any():
         return None
     low, high = _quantiles(draws_a / draws_b, confidence)
@@ -612,6 +612,18 @@ def _percentile_draws(
     reached = np.asarray(cumulative >= share * cumulative[:, -1:] * (1 - 1e-12))
     position = reached.argmax(axis=1)
     return np.asarray(values[order][position], dtype=np.float64)
+
+
+def _order_statistic_draws(values: FloatArray, share: float, seed: int) -> FloatArray:
+    """Return the percentile of resamples of independent values, without drawing the resamples.
+
+    The k-th smallest of n draws from n values is value number floor(n U) + 1, where U is the k-th
+    smallest of n uniform numbers: Beta(k, n - k + 1). Time and memory do not grow with n.
+    """
+    n = values.size
+    k = max(1, ceil(share * n * (1 - 1e-12)))
+    places = np.random.default_rng(seed).beta(k, n - k + 1, RESAMPLES) * n
+    return np.asarray(np.sort(values)[np.minimum(places.astype(np.intp), n - 1)])
 
 
 def _rank_key(values: FloatArray) -> FloatArray:

@@ -182,6 +182,7 @@ def _intervals(summary: Summary) -> JsonObject:
         "cost_per_1k_usd": money_estimate(summary.cost_per_1k_usd),
         "ttft_ms": _millisecond_intervals(summary.ttft_s),
         "latency_ms": _millisecond_intervals(summary.latency_s),
+        "latency_with_retries_ms": _millisecond_intervals(summary.felt_latency_s),
     }
 
 
@@ -195,6 +196,12 @@ def _model_segment(summary: Summary) -> JsonObject:
         "cost_per_success_usd": money(_point(summary.cost_per_success_usd)),
         "cost_per_1k_usd": money(_point(summary.cost_per_1k_usd)),
         "cost_per_quality_usd": money_estimate(summary.cost_per_quality_usd),
+        "intervals": {
+            "success_rate": estimate(summary.success_rate),
+            "cost_per_success_usd": money_estimate(summary.cost_per_success_usd),
+            "cost_per_1k_usd": money_estimate(summary.cost_per_1k_usd),
+        },
+        "absent": absences(summary),
     }
 
 
@@ -219,6 +226,11 @@ def _comparison(comparison: Comparison) -> JsonObject:
         "reasons": list(comparison.verdict.reasons),
         "caveats": list(comparison.verdict.caveats),
         "monthly_saving_usd": money_estimate(comparison.monthly_saving_usd),
+        "intervals": {
+            "success_delta": estimate(comparison.success_delta),
+            "latency_p50_ratio": estimate(comparison.latency_p50),
+            "latency_p95_ratio": estimate(comparison.latency_p95),
+        },
         "segments": [_comparison_segment(part) for part in comparison.segments],
         "epoch": comparison.epoch,
         "epoch_reason": comparison.epoch_reason,
@@ -266,6 +278,7 @@ def _judge(judge: JudgeReport) -> JsonObject:
         "repeat_agreement": judge.repeat_agreement,
         "order_consistency": judge.order_consistency,
         "length_correlation": _point(judge.length_correlation),
+        "length_correlation_interval": estimate(judge.length_correlation),
         "canaries": judge.canaries,
         "canaries_right": judge.canaries_right,
         "is_trusted": judge.is_trusted,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
+from itertools import count
 from math import exp
 
 from app.domain.attempts import OURS, OUTAGE
@@ -19,10 +20,12 @@ from app.stats.intervals import (
     ratio_interval,
     share_interval,
 )
+from app.stats.switch_tests import is_supported
 from app.summary.pairs import conversation_of, in_segment, segments_of
 from app.summary.patterns import pattern
 
 PER_THOUSAND = 1_000
+PERCENTS = (50, 95, 99)
 _LARGEST_EXPONENT = 600.0
 
 
@@ -63,7 +66,25 @@ def absences(summary: Summary) -> dict[str, str]:
         "cost_per_1k_usd": _no_cost(summary, needs=None),
         "cost_per_quality_usd": _no_cost(summary, needs="quality"),
     }
-    return {name: why for name, why in reasons.items() if getattr(summary, name) is None}
+    absent = {name: why for name, why in reasons.items() if getattr(summary, name) is None}
+    if summary.segment != ALL:
+        return absent
+    timed = (("ttft_ms", summary.ttft_s), ("latency_ms", summary.latency_s))
+    return absent | {
+        f"{name}.p{percent}": _no_percentile(summary, percent)
+        for name, percentiles in timed
+        for percent in PERCENTS
+        if getattr(percentiles, f"p{percent}") is None
+    }
+
+
+def replies_needed(percent: int) -> int:
+    """Return how many timed successful replies support a percentile.
+
+    >>> [replies_needed(percent) for percent in (50, 95, 99)]
+    [10, 100, 500]
+    """
+    return next(n for n in count(1) if is_supported(n, percent))
 
 
 def _summary(model: ModelSpec, segment: Segment, rows: Sequence[CaseResult]) -> Summary:
@@ -153,7 +174,7 @@ class _Rows:
         values = [value for value in seconds if value is not None]
         if not values:
             return Percentiles()
-        p50, p95, p99 = (timed.percentile(values, percent) for percent in (50, 95, 99))
+        p50, p95, p99 = (timed.percentile(values, percent) for percent in PERCENTS)
         return Percentiles(p50=p50, p95=p95, p99=p99)
 
     def percentile(self, values: Sequence[float], percent: int) -> Estimate | None:
@@ -185,11 +206,11 @@ def _quality(asked: _Rows) -> Estimate | None:
 def _success_rate(asked: _Rows) -> Estimate | None:
     if not asked.rows:
         return None
-    return share_interval(
-        [row.is_success for row in asked.rows],
-        weights=asked.weights,
-        clusters=asked.conversations,
-    )
+    successes = [row.is_success for row in asked.rows]
+    found = share_interval(successes, weights=asked.weights, clusters=asked.conversations)
+    if all(successes) or not any(successes):  # weights need not add up to exactly one
+        return replace(found, point=float(all(successes)))
+    return found
 
 
 def _largest_share(rows: Sequence[CaseResult]) -> float | None:
@@ -206,6 +227,13 @@ def _scaled(estimate: Estimate | None, factor: float) -> Estimate | None:
         low=estimate.low * factor,
         high=estimate.high * factor,
     )
+
+
+def _no_percentile(summary: Summary, percent: int) -> str:
+    needed = replies_needed(percent)
+    if summary.successes >= needed:
+        return f"too few of the successful replies were timed: p{percent} takes {needed}"
+    return f"p{percent} takes {needed} timed successful replies, {summary.successes} are there"
 
 
 def _no_quality(summary: Summary) -> str:

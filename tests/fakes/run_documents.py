@@ -15,6 +15,7 @@ def model(name: str, role: str = "candidate", **changes: Any) -> dict[str, Any]:
         "model": f"vendor-{name}",
         "role": role,
         "cases": 100,
+        "successes": 97,
         "quality": figure(0.84, 0.80, 0.88),
         "success_rate": 0.99,
         "cost_per_success_usd": "0.0056",
@@ -26,8 +27,20 @@ def model(name: str, role: str = "candidate", **changes: Any) -> dict[str, Any]:
         "retries": 3,
         "ttft_ms": {"p50": 320.0, "p95": 900.0, "p99": None},
         "latency_ms": {"p50": 1200.0, "p95": 3100.0, "p99": None},
+        "intervals": {
+            "success_rate": figure(0.99, 0.95, 1.0),
+            "cost_per_success_usd": figure("0.0056", "0.0051", "0.0061"),
+            "cost_per_1k_usd": figure("5.6", "5.1", "6.1"),
+            "ttft_ms": {"p50": figure(320.0, 300.0, 350.0), "p95": None, "p99": None},
+            "latency_ms": {
+                "p50": figure(1200.0, 1100.0, 1300.0),
+                "p95": figure(3100.0, 2700.0, 3900.0),
+                "p99": None,
+            },
+        },
         "failures": {"timeout": 1, "refusal": 2},
         "pattern": None,
+        "absent": {},
     }
     return made | changes
 
@@ -45,6 +58,11 @@ def comparison(candidate: str, **changes: Any) -> dict[str, Any]:
         "success_delta": -0.012,
         "latency_p50_ratio": 0.8,
         "latency_p95_ratio": 0.7,
+        "intervals": {
+            "success_delta": figure(-0.012, -0.03, 0.006),
+            "latency_p50_ratio": figure(0.8, 0.75, 0.86),
+            "latency_p95_ratio": figure(0.7, 0.6, 0.82),
+        },
         "verdict": "switch",
         "state": "alert",
         "reasons": ["Saves 31–44 % at equal quality"],

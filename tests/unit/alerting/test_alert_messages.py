@@ -9,7 +9,14 @@ import pytest
 from app.alerting.compose import Messages, Outcome, compose_alerts
 from app.alerting.slots import missed_alert, skipped_alert
 from app.domain.alerts import AlertKind, News, OpenAlert
-from app.domain.results import Comparison, DriftReport, JudgeReport, VerdictKind
+from app.domain.results import (
+    Comparison,
+    DriftReport,
+    JudgeReport,
+    Segment,
+    SegmentComparison,
+    VerdictKind,
+)
 from app.domain.runs import RunStatus, Slot, Trigger
 from tests.fakes.outcomes import (
     NOW,
@@ -56,9 +63,9 @@ def test_the_switch_message_says_what_is_saved_at_which_quality_on_how_much_evid
         "(allowed: −0.05)."
     )
     assert alert.fields == (
-        ("Cost per 1,000 requests", "$9.10 → $5.60"),
-        ("Quality (0–1)", "0.85 → 0.84"),
-        ("p95 latency", "4.4 s → 3.1 s"),
+        ("Cost per 1,000 requests", "$9.10 ($8.60–9.60) → $5.60 ($5.10–6.10)"),
+        ("Quality (0–1)", "0.85 ±0.02 → 0.84 ±0.02"),
+        ("p95 latency", "4.4 s (3.9–4.9 s) → 3.1 s (2.6–3.6 s)"),
         ("At last week's volume", "about $1,140 a month ($920–1,310)"),
     )
     assert alert.lines == (
@@ -80,6 +87,29 @@ def test_the_switch_message_says_what_is_saved_at_which_quality_on_how_much_evid
         "± and ranges are 95 % intervals",
     )
     assert alert.chart is not None
+
+
+def test_first_and_later_turns_are_told_apart_where_both_are_measured() -> None:
+    first, later = (
+        SegmentComparison(
+            segment=Segment(name="turn", value=turn),
+            pairs=pairs,
+            quality_delta=estimate(delta, 0.03),
+            saving=None,
+            value_ratio=None,
+        )
+        for turn, pairs, delta in (("first", 310, 0.0), ("later", 90, -0.04))
+    )
+
+    def lines(*turns: SegmentComparison) -> tuple[str, ...]:
+        (alert,) = compose(outcome(replace(comparison(SWITCH), segments=turns))).alerts
+        return alert.lines
+
+    assert (
+        "Quality by turn: first turns 0.00 ±0.03 on 310 prompts, later turns −0.04 ±0.03 on "
+        "90 prompts." in lines(first, later)
+    )
+    assert not any("by turn" in line for line in lines(first, replace(later, quality_delta=None)))
 
 
 def test_a_switch_for_better_quality_at_no_saving_says_what_the_bill_does() -> None:

@@ -7,13 +7,16 @@ from app.cli.figures import (
     difference,
     dollar_range,
     dollars,
-    durations,
+    duration_range,
     interval,
     milliseconds,
     number,
+    point_range,
     points,
     ratio,
+    ratio_range,
     share,
+    share_range,
     shares,
     whole,
 )
@@ -52,6 +55,17 @@ def test_figures_never_travel_without_their_interval() -> None:
     assert dollar_range({"value": "-5", "low": "-6", "high": "-4"}) == "−$5.00 (−$6.00 to −$4.00)"
 
 
+def test_figures_whose_interval_is_held_apart_are_shown_with_it_where_there_is_one() -> None:
+    assert share_range(0.99, {"low": 0.946, "high": 1.0}) == "99.0 % (95–100 %)"
+    assert point_range(-0.012, {"low": -0.03, "high": 0.006}) == "−1.2 pp (−3.0 to +0.6)"
+    assert ratio_range(0.8, {"low": 0.75, "high": 0.86}) == "× 0.80 (0.75–0.86)"
+    assert (share_range(0.9, None), point_range(0.0, None), ratio_range(0.8, None)) == (
+        "90 %",
+        "0.0 pp",
+        "× 0.80",
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -84,7 +98,10 @@ def test_a_success_rate_below_one_is_never_rounded_up_to_it(value: float, text: 
 
 def test_durations_change_their_unit_at_a_second() -> None:
     assert (milliseconds(320.4), milliseconds(4400.0)) == ("320 ms", "4.4 s")
-    assert durations({"p50": 320.0, "p95": None}, "p50", "p95") == "320 ms / –"
+    assert duration_range({"value": 320.0, "low": 290.0, "high": 360.0}) == "320 ms (290–360 ms)"
+    assert duration_range({"value": 980.0, "low": 900.0, "high": 1200.0}) == (
+        "980 ms (900 ms–1.2 s)"
+    )
 
 
 def test_counts_are_named_most_first() -> None:

@@ -9,11 +9,11 @@ from app.cli.reports import (
     circumstances,
     headline,
     leaderboard,
-    losing_segments,
     print_report,
     remarks,
     report_csv,
     report_markdown,
+    segments,
     verdict_sentences,
 )
 from app.cli.tables import Table, markdown_table, terminal_table
@@ -56,17 +56,59 @@ class TestText:
             "prod (primary)",
             "100",
             "0.85 (0.81–0.89)",
-            "99.0 %",
-            "$0.0056",
+            "99.0 % (95–100 %)",
             "$0.0067 ($0.0061–0.0073)",
         )
         assert table.emphasised == {0}
 
     def test_the_bill_of_a_cheaper_candidate_goes_down(self) -> None:
         text = printed(document())
-        assert "−38 % (−44 % to −31 %)" in text
+        assert "−38 % (−44 to −31 %)" in text
         assert "400 in 4 weeks" in text
-        assert "−1.2 pp" in text
+        assert "−1.2 pp (−3.0 to +0.6)" in text
+
+    def test_an_interval_that_rounding_would_close_keeps_a_digit(self) -> None:
+        told = document(comparisons=[comparison("haiku", saving=figure(0.99, 0.986, 0.994))])
+        assert "−99 % (−99.4 to −98.6 %)" in printed(told)
+
+    def test_every_figure_of_cost_speed_and_guardrails_has_its_interval(self) -> None:
+        text = printed(document())
+        for shown in (
+            "$0.0056 ($0.0051–0.0061)",
+            "$5.60 ($5.10–6.10)",
+            "320 ms (300–350 ms)",
+            "1.2 s (1.1–1.3 s)",
+            "3.1 s (2.7–3.9 s)",
+            "× 0.80 (0.75–0.86)",
+            "× 0.70 (0.60–0.82)",
+            "$1,140 ($920.00–1,310)",
+        ):
+            assert shown in text
+
+    def test_a_percentile_that_the_sample_cannot_support_is_withheld_with_the_reason(self) -> None:
+        assert "Latency p99 is withheld below 500 successful timed replies: prod 97, haiku 97." in (
+            list(remarks(document()))
+        )
+
+    def test_a_figure_without_interval_says_why_it_is_missing(self) -> None:
+        short = model(
+            "prod", "primary", quality=None, absent={"quality": "no reply carries a score"}
+        )
+        told = list(remarks(document(models=[short])))
+        assert "prod has no quality: no reply carries a score." in told
+
+    def test_models_on_different_prompts_are_not_compared_without_a_warning(self) -> None:
+        told = document(models=[model("prod", "primary"), model("haiku", cases=40)])
+        (warning,) = [line for line in remarks(told) if "different prompts" in line]
+        assert "all 100 prompts (haiku 40)" in warning
+        assert not any("different prompts" in line for line in remarks(document()))
+
+    def test_a_verdict_that_is_held_from_earlier_weeks_says_when_it_ends(self) -> None:
+        told = document(comparisons=[comparison("haiku", tests={"is_hit": False})])
+        (held,) = [line for line in remarks(told) if "stays recommended" in line]
+        assert "below −2.33" in held
+        fresh = document(comparisons=[comparison("haiku", tests={"is_hit": True})])
+        assert not any("stays recommended" in line for line in remarks(fresh))
 
     def test_verdicts_are_sentences_with_their_reasons(self) -> None:
         assert list(verdict_sentences(document())) == [
@@ -99,10 +141,27 @@ class TestText:
             "quality_delta": figure(-0.09, -0.14, -0.04),
             "is_worse": True,
         }
-        table = losing_segments(document(comparisons=[comparison("haiku", segments=[part])]))
+        table = segments(document(comparisons=[comparison("haiku", segments=[part])]))
         assert table is not None
-        assert table.rows == [("haiku", "route=extract", "62", "−0.09 (−0.14 to −0.04)")]
-        assert losing_segments(document()) is None
+        assert table.rows == [
+            ("haiku", "route=extract", "62", "−0.09 (−0.14 to −0.04)", "–", "worse")
+        ]
+        assert segments(document()) is None
+
+    def test_first_and_later_turns_are_shown_apart_or_said_to_be_too_few(self) -> None:
+        first, later = (
+            {"segment": "turn", "value": value, "pairs": pairs, "quality_delta": delta}
+            for value, pairs, delta in (
+                ("first", 310, figure(-0.01, -0.03, 0.01)),
+                ("later", 15, None),
+            )
+        )
+        table = segments(document(comparisons=[comparison("haiku", segments=[first, later])]))
+        assert table is not None
+        assert [row[1:4] for row in table.rows] == [
+            ("turn=first", "310", "−0.01 (−0.03 to +0.01)"),
+            ("turn=later", "15", "– (below 30 pairs)"),
+        ]
 
     def test_spend_shows_the_judge_apart_and_unknown_costs(self) -> None:
         told = document(models=[model("prod", "primary", unknown_cost=2)])

@@ -220,6 +220,22 @@ def test_a_ratio_of_percentiles_brackets_the_ratio() -> None:
     assert estimate.low < estimate.point < estimate.high
 
 
+def test_a_ratio_of_percentiles_agrees_with_a_plain_resampling_of_calls() -> None:
+    rng = np.random.default_rng(5)
+    first, second = rng.gamma(2.0, 1.0, 121), rng.gamma(2.0, 1.5, 101)
+
+    found = percentile_ratio_interval(list(first), list(second), 95)
+
+    drawn = [
+        np.percentile(rng.choice(values, (4_000, values.size)), 95, axis=1)
+        for values in (first, second)
+    ]
+    low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
+    assert found is not None
+    assert found.low == pytest.approx(low, rel=0.05)
+    assert found.high == pytest.approx(high, rel=0.05)
+
+
 def test_a_whole_report_takes_less_than_half_a_second_of_cpu() -> None:
     n = 200
     rng = np.random.default_rng(0)

@@ -48,6 +48,7 @@ COMPARISON = Comparison(
     success_delta=around(0.0),
     latency_p50_ratio=0.8,
     latency_p95_ratio=0.7,
+    latency_p50=around(0.8),
     monthly_saving_usd=around(1140.0, 200.0),
     verdict=Verdict(kind=VerdictKind.SWITCH, reasons=("It saves.",), caveats=("Assumed.",)),
     state=CandidateState.ALERT,
@@ -177,6 +178,20 @@ def test_a_comparison_tells_verdict_state_and_segments() -> None:
         "ties": 0,
         "losses": 0,
     }
+
+
+def test_figures_that_are_plain_by_contract_have_their_interval_beside_them() -> None:
+    told = plain(figures())
+
+    compared = told["comparisons"][0]["intervals"]  # type: ignore[index]
+    assert compared["success_delta"] == {"value": 0.0, "low": -0.02, "high": 0.02}
+    assert compared["latency_p50_ratio"]["value"] == told["comparisons"][0]["latency_p50_ratio"]  # type: ignore[index]
+    assert compared["latency_p95_ratio"] is None
+    for one in told["models"]:  # type: ignore[attr-defined]
+        for name in ("success_rate", "cost_per_success_usd", "cost_per_1k_usd"):
+            assert one["intervals"][name]["value"] == one[name]
+        for name in ("ttft_ms", "latency_ms", "latency_with_retries_ms"):
+            assert {p: f and f["value"] for p, f in one["intervals"][name].items()} == one[name]
 
 
 def test_absent_figures_are_null() -> None:

@@ -165,6 +165,27 @@ def test_every_missing_figure_has_a_reason() -> None:
     assert absences(summary)["quality"] == "no reply carries a score"
 
 
+def test_a_percentile_that_is_withheld_says_how_many_replies_it_takes() -> None:
+    rows = [case_result("p", i) for i in range(60)]
+
+    reasons = absences(whole(rows))
+
+    assert set(reasons) == {f"{name}.p{p}" for name in ("ttft_ms", "latency_ms") for p in (95, 99)}
+    assert reasons["latency_ms.p95"] == "p95 takes 100 timed successful replies, 60 are there"
+    assert reasons["latency_ms.p99"] == "p99 takes 500 timed successful replies, 60 are there"
+
+
+@pytest.mark.parametrize("is_success", [True, False])
+def test_weights_that_do_not_add_up_to_one_leave_a_full_share_exact(*, is_success: bool) -> None:
+    failure = None if is_success else FailureClass.REFUSAL
+    rows = [case_result("p", i, weight=1 / 7 + 1e-12 * i, failure=failure) for i in range(7)]
+
+    rate = whole(rows).success_rate
+
+    assert rate is not None
+    assert rate.point == float(is_success)
+
+
 def test_a_model_that_is_free_costs_nothing_exactly() -> None:
     summary = whole([case_result("p", i, cost=0) for i in range(10)])
 
