@@ -8,6 +8,7 @@ from app.ports import Journal
 from app.storage.alert_store import PostgresAlerts
 from app.storage.engine import Database
 from app.storage.journal import PostgresJournal
+from app.storage.label_store import PostgresLabels
 from app.storage.ledger import Caps
 from app.storage.result_store import PostgresResults
 from tests.fakes.clocks import HandClock
@@ -31,6 +32,7 @@ async def storage(request: pytest.FixtureRequest) -> AsyncIterator[Storage]:
     yield Storage(
         runs=PostgresResults(database, clock.now),
         alerts=PostgresAlerts(database, clock.now),
+        labels=PostgresLabels(database),
         journal=another_journal(NO_CAPS),
         clock=clock,
         another_journal=another_journal,

@@ -1,4 +1,4 @@
-"""The results database in memory: RunStore, Journal and AlertStore over one state.
+"""The results database in memory: RunStore, Journal, LabelStore and AlertStore over one state.
 
 The contract suites run on these and on Postgres alike. `Memory.go_away()` plays a database that
 cannot be reached: everything is refused, and settling waits, until `come_back()`.
@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from app import __version__
@@ -28,6 +28,7 @@ from app.domain.attempts import (
 from app.domain.cases import Case, Prompt, Sample
 from app.domain.errors import FenceLost, RunInProgress, StorageUnavailable, SwitchwiseError
 from app.domain.json_values import JsonObject
+from app.domain.labels import JudgedCase, JudgedReply, Label, LabelledReply, judge_version_of
 from app.domain.plans import Plan
 from app.domain.prices import Price
 from app.domain.results import CaseResult
@@ -38,6 +39,7 @@ from app.ports import (
     Baseline,
     BudgetRefusal,
     Journal,
+    LabelStore,
     RunResults,
     RunStore,
     StoredEvidence,
@@ -49,6 +51,7 @@ from app.storage.ledger import Caps
 from tests.fakes.clocks import HandClock
 
 NO_CAPS = Caps()
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -105,6 +108,7 @@ class Memory:
     results: dict[str, RunResults] = field(default_factory=dict)
     evidence: dict[tuple[str, ...], StoredEvidence] = field(default_factory=dict)
     states: dict[tuple[str, ...], StoredState] = field(default_factory=dict)
+    labels: dict[tuple[str, str, str, str], tuple[str, Label]] = field(default_factory=dict)
     alerts: list[OpenAlert] = field(default_factory=list)
     outbox: dict[int, _Message] = field(default_factory=dict)
     scrubbed: set[str] = field(default_factory=set)
@@ -758,6 +762,72 @@ class MemoryRuns:
                 self.memory.scores[key] = replace(record, result=cleaned)
 
 
+class MemoryLabels:
+    """The LabelStore."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self._runs = MemoryRuns(memory, now=lambda: _NEVER)
+
+    async def judged_cases(self, run_id: str) -> Sequence[JudgedCase]:
+        cases = (
+            JudgedCase(run_id=run_id, case=case, replies=self._judged(run_id, case.case_id))
+            for case in self._runs._kept(run_id)[0]
+        )
+        return [one for one in cases if one.replies]
+
+    async def add(self, plan_name: str, labels: Sequence[Label]) -> None:
+        for label in labels:
+            key = (label.run_id, label.case_id, label.model_name, label.labelled_by)
+            self.memory.labels[key] = (plan_name, label)
+
+    async def labelled(self, plan_name: str) -> Sequence[LabelledReply]:
+        groups: dict[tuple[str, str, str], list[Label]] = {}
+        for key, (name, label) in self.memory.labels.items():
+            if name == plan_name:
+                groups.setdefault(key[:3], []).append(label)
+        found = (self._labelled(key, groups[key]) for key in sorted(groups))
+        return [one for one in found if one is not None]
+
+    def _judged(self, run_id: str, case_id: str) -> dict[str, JudgedReply]:
+        replies: dict[str, JudgedReply] = {}
+        for attempt in self._runs._attempts_of(run_id):
+            opening, outcome = attempt.opening, attempt.outcome
+            if opening.case_id != case_id or outcome is None or not outcome.is_final:
+                continue
+            records = tuple(self._runs._records(run_id, case_id, opening.model_name))
+            is_kept = not attempt.is_scrubbed and opening.purpose is Purpose.REPLAY
+            if is_kept and outcome.result.failure_class is None and judge_version_of(records):
+                assert isinstance(outcome.result, Completion)
+                replies[opening.model_name] = JudgedReply(
+                    completion=outcome.result, records=records
+                )
+        return replies
+
+    def _labelled(self, key: tuple[str, str, str], labels: Sequence[Label]) -> LabelledReply | None:
+        run_id, case_id, model_name = key
+        records = tuple(self._runs._records(run_id, case_id, model_name))
+        version = judge_version_of(records)
+        final = [
+            attempt.opening.model
+            for attempt in self._runs._replays_of(run_id, case_id, model_name)
+            if attempt.outcome is not None and attempt.outcome.is_final
+        ]
+        if version is None or not final:
+            return None
+        return LabelledReply(
+            run_id=run_id,
+            case_id=case_id,
+            model_name=model_name,
+            model=final[0],
+            conversation=self.memory.case(run_id, case_id).conversation,
+            human=sum(label.score for label in labels) / len(labels),
+            raters=len(labels),
+            judge_version=version,
+            records=records,
+        )
+
+
 class MemoryAlerts:
     """The AlertStore over a Memory."""
 
@@ -887,6 +957,7 @@ class Storage:
 
     runs: RunStore
     alerts: AlertStore
+    labels: LabelStore
     journal: Journal
     clock: HandClock
     another_journal: Callable[[Caps], Journal]
@@ -898,6 +969,7 @@ def storage_in_memory(clock: HandClock, memory: Memory | None = None) -> Storage
     return Storage(
         runs=MemoryRuns(rows, now=clock.now),
         alerts=MemoryAlerts(rows, now=clock.now),
+        labels=MemoryLabels(rows),
         journal=MemoryJournal(rows),
         clock=clock,
         another_journal=lambda caps: MemoryJournal(rows, caps=lambda _plan: caps),
