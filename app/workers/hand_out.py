@@ -64,13 +64,30 @@ class HandOut:
             ],
         )
         if is_rescue:
-            await self.queue.rescue(self.name)
+            await self._rescue(run, tools)
         return False
+
+    async def _rescue(self, run: Run, tools: RunTools) -> None:
+        """Have others do the jobs of the dead.
+
+        Their shards are claimed before: what was in flight is ambiguous from then on, and nobody
+        waits for its money.
+        """
+        for stalled in await self.queue.stalled(self.name):
+            if stalled.run_id == run.run_id:
+                await tools.runs.claim(
+                    run.run_id,
+                    stalled.shard_no,
+                    owner=tools.owner,
+                    at=tools.clock.now(),
+                    holder=tools.holder or tools.owner,
+                )
+            await self.queue.give_back(stalled)
 
     async def _find_out(self, run: Run, shard: Shard, tools: RunTools) -> None:
         """Do the shard here, once others have ended theirs: either it succeeds or says why not."""
         for _ in range(_MOST_LOOKS_FOR_OTHERS):
-            await self.queue.rescue(self.name)  # nobody ends the jobs of the dead
+            await self._rescue(run, tools)  # nobody ends the jobs of the dead
             await self.queue.withdraw(self.name, run.run_id)
             if "doing" not in (await self.queue.states(self.name, run.run_id)).values():
                 break

@@ -11,8 +11,9 @@ from typing import Any
 
 import procrastinate
 import psycopg
-from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, JobRetry
-from procrastinate.retry import RetryDecision
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
+from procrastinate.jobs import Job
+from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from procrastinate.worker import Worker
 
 from app.domain.errors import SchemaMismatch, StorageUnavailable
@@ -42,12 +43,43 @@ class ShardJob:
     holder: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StalledJob:
+    """A job whose worker died at it."""
+
+    job: Job
+
+    @property
+    def run_id(self) -> str:
+        """The Run of its shard."""
+        return str(self.job.task_kwargs["run_id"])
+
+    @property
+    def shard_no(self) -> int:
+        """The number of its shard."""
+        return int(str(self.job.task_kwargs["shard_no"]))
+
+
 class TryAgain(Exception):
     """The job is to be run again after so many seconds."""
 
     def __init__(self, after_s: float) -> None:
         self.after_s = after_s
         super().__init__(f"again in {after_s:.0f} s")
+
+
+class _WhenAsked(BaseRetryStrategy):
+    """Runs a job again when its work said so, after those that waited longer.
+
+    A task without a strategy is never run again, whatever it raises.
+    """
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if not isinstance(exception, TryAgain):
+            return None
+        return RetryDecision(
+            retry_in={"seconds": max(0, round(exception.after_s))}, priority=job.priority - 1
+        )
 
 
 Work = Callable[[ShardJob], Awaitable[None]]
@@ -70,7 +102,7 @@ class ShardQueue:
         )
         self._app = procrastinate.App(connector=self._connector)
         self._work: Work | None = None
-        self._task = self._app.task(name=_TASK, pass_context=False)(self._run)
+        self._task = self._app.task(name=_TASK, retry=_WhenAsked())(self._run)
         self._worker: Worker | None = None
 
     async def open(self) -> None:
@@ -127,14 +159,18 @@ class ShardQueue:
             run_id=run_id,
         )
 
-    async def rescue(self, queue: str) -> None:
-        """Let jobs of dead workers be run by others."""
+    async def stalled(self, queue: str) -> Sequence[StalledJob]:
+        """Jobs of workers that died; nobody runs them until they are given back."""
         with _in_our_words():
-            stalled = await self._app.job_manager.get_stalled_jobs(
+            found = await self._app.job_manager.get_stalled_jobs(
                 queue=queue, seconds_since_heartbeat=STALLED_S
             )
-            for job in stalled:
-                await self._app.job_manager.retry_job(job)
+        return [StalledJob(job=job) for job in found]
+
+    async def give_back(self, stalled: StalledJob) -> None:
+        """Let others run the job of a dead worker."""
+        with _in_our_words():
+            await self._app.job_manager.retry_job(stalled.job)
 
     # --- working ----------------------------------------------------------------------------------
 
@@ -176,19 +212,12 @@ class ShardQueue:
 
     async def _run(self, run_id: str, shard_no: int, holder: str) -> None:
         if self._work is None:
-            raise JobRetry(_in(1.0))
-        try:
-            await self._work(ShardJob(run_id=run_id, shard_no=shard_no, holder=holder))
-        except TryAgain as again:
-            raise JobRetry(_in(again.after_s)) from again
+            raise TryAgain(1.0)
+        await self._work(ShardJob(run_id=run_id, shard_no=shard_no, holder=holder))
 
     async def _rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
         with _in_our_words():
             return list(await self._connector.execute_query_all_async(statement, **values))
-
-
-def _in(seconds: float) -> RetryDecision:
-    return RetryDecision(retry_in={"seconds": max(0, round(seconds))})
 
 
 class _in_our_words:  # noqa: N801 - reads as a statement

@@ -1,0 +1,65 @@
+"""The queue of shards on a real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.workers.queue import ShardJob, ShardQueue, TryAgain
+
+QUEUE = "plan"
+JOB = ShardJob(run_id="5f0c5a5e-4f1e-4c55-9a52-1f2f6d1e0a01", shard_no=3, holder="me")
+
+
+@pytest.fixture
+async def queue(database_url: str) -> AsyncIterator[ShardQueue]:
+    queue = ShardQueue(database_url)
+    await queue.open()
+    yield queue
+    await queue.close()
+
+
+async def test_work_that_asks_for_another_time_is_done_again_and_does_not_count_as_failed(
+    queue: ShardQueue,
+) -> None:
+    states: list[str] = []
+
+    async def work(_job: ShardJob) -> None:
+        states.append((await queue.states(QUEUE, JOB.run_id))[3])
+        if len(states) == 1:
+            raise TryAgain(0.0)
+        queue.stop_worker()
+
+    await queue.put(QUEUE, [JOB])
+    async with asyncio.timeout(30):
+        await queue.run_worker([QUEUE], work, at_once=1)
+    assert states == ["doing", "doing"]
+    assert await queue.states(QUEUE, JOB.run_id) == {}
+
+
+async def test_work_that_is_put_off_waits_its_time(queue: ShardQueue) -> None:
+    async def work(_job: ShardJob) -> None:
+        queue.stop_worker()
+        raise TryAgain(7200.0)
+
+    await queue.put(QUEUE, [JOB])
+    async with asyncio.timeout(30):
+        await queue.run_worker([QUEUE], work, at_once=1)
+    assert await queue.states(QUEUE, JOB.run_id) == {3: "todo"}
+    await queue.put(QUEUE, [JOB])
+    again = asyncio.create_task(queue.run_worker([QUEUE], work, at_once=1))
+    await asyncio.sleep(0.3)
+    queue.stop_worker()
+    await again
+    assert await queue.states(QUEUE, JOB.run_id) == {3: "todo"}
+
+
+async def test_work_that_cannot_be_done_is_failed(queue: ShardQueue) -> None:
+    async def work(_job: ShardJob) -> None:
+        queue.stop_worker()
+        raise RuntimeError("no")
+
+    await queue.put(QUEUE, [JOB])
+    async with asyncio.timeout(30):
+        await queue.run_worker([QUEUE], work, at_once=1)
+    assert await queue.states(QUEUE, JOB.run_id) == {3: "failed"}
