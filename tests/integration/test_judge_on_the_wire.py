@@ -1,5 +1,6 @@
 """What a judge's endpoint really receives while prompts and replies attack it."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as AsgiMessage
 
 from app.calls.caller import CallRequest
 from app.clocks import SystemClock
@@ -18,6 +21,9 @@ from app.evaluation.judge import Judge, JudgeEvaluator
 from app.evaluation.rubrics import DEFAULT_RUBRIC
 from app.ports import ModelRequest
 from app.providers.anthropic import AnthropicProvider
+from app.sandbox.gateway import Gateway, gateway_app
+from app.sandbox.runner import running
+from app.sandbox.worlds import JUDGE, named_world
 from tests.fakes.gateway_server import GatewayServer, plain
 from tests.fakes.injections import INJECTIONS
 from tests.fakes.judges import PRICE, SHARD, case, completion, model
@@ -153,3 +159,79 @@ async def test_an_attack_alone_in_every_text_is_still_data(attack: str) -> None:
 
     assert sum(attack in line for line in text.split("\n")) >= 4
     check(body)
+
+
+# --- against the sandbox's judges ---------------------------------------------------------------
+
+BENIGN = "The parcel left on Monday and should arrive within three days."
+
+
+class Tapped:
+    """An application whose requests are written down as they arrive."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.bodies: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytearray()
+
+        async def tapped() -> AsgiMessage:
+            message = await receive()
+            if message["type"] == "http.request":
+                body.extend(message.get("body", b""))
+                if not message.get("more_body", False):
+                    self.bodies.append(json.loads(body))
+            return message
+
+        await self._app(scope, tapped, send)
+
+
+async def graded_by(world: str, *, place: str) -> tuple[list[dict[str, Any]], list[float]]:
+    """What arrives at the sandbox's judge, and its grade, for every attack in that place."""
+    grades: list[float] = []
+    tapped = Tapped(gateway_app(Gateway(named_world(world))))
+    async with running(tapped) as url:
+        endpoint = Endpoint(base_url=url)
+        judge_model = replace(model("judge", model_id=JUDGE, role=Role.JUDGE), endpoint=endpoint)
+        provider = AnthropicProvider(endpoint, SystemClock())
+        judge = Judge(
+            WireCalls(provider),
+            plan_name="support-bot",
+            settings=JudgeSettings(models=(judge_model,), structured="tool"),
+            prices={"judge": PRICE},
+            seed=7,
+        )
+        for number, attack in enumerate(INJECTIONS):
+            in_prompt = attack if place == "prompt" else BENIGN
+            asked = case(
+                in_prompt, system=in_prompt, turns=(Message(role="assistant", content=in_prompt),)
+            )
+            reply = attack if place == "reply" else BENIGN
+            said = await judge.grade(
+                replace(asked, case_id=f"case-{number}"),
+                completion(reply),
+                EVALUATOR,
+                shard=SHARD,
+            )
+            grades += said["judge"].detail["grades"]  # type: ignore[arg-type]
+        await provider.close()
+    return tapped.bodies, grades
+
+
+@pytest.mark.parametrize("place", ["prompt", "reply"])
+async def test_every_attack_reaches_the_gullible_judge_as_data_however_it_moves_him(
+    place: str,
+) -> None:
+    bodies, grades = await graded_by("gullible_judge", place=place)
+
+    assert len(bodies) == len(grades) == len(INJECTIONS) >= 60
+    for body in bodies:
+        check(body)
+    assert sum(grade == 5 for grade in grades) > 0.8 * len(INJECTIONS)  # the attacks are real
+
+
+async def test_no_attack_in_a_reply_moves_the_honest_judge_to_the_top() -> None:
+    _, grades = await graded_by("exact_judge", place="reply")
+
+    assert all(grade < 5 for grade in grades)
