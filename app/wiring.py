@@ -48,6 +48,7 @@ from app.ports import (
     Heartbeat,
     Journal,
     LabelStore,
+    ListingStore,
     LogSource,
     ModelRequest,
     Notifier,
@@ -116,8 +117,13 @@ def logs_dsn(plan: Plan, settings: Settings, results_dsn: str) -> str:
 # --- edges --------------------------------------------------------------------------------------
 
 
-def log_source(plan: Plan, dsn: str) -> LogSource:
+def log_source(plan: Plan, dsn: str, listings: ListingStore | None = None) -> LogSource:
     """Where the plan's prompts come from.
+
+    Args:
+        plan: The plan.
+        dsn: The database of a log in Postgres.
+        listings: Keeps how far the listing of a remote log has come.
 
     Raises:
         ConfigError: If the preset is none of this program's.
@@ -140,7 +146,7 @@ def log_source(plan: Plan, dsn: str) -> LogSource:
 
             return PhoenixLogs(plan.logs, dsn=dsn)
         case "langfuse" | "helicone" | "openai":
-            return _exported_logs(plan)
+            return _exported_logs(plan, listings)
         case "otel":
             from app.logsources.otel import OtelLogs
 
@@ -149,7 +155,7 @@ def log_source(plan: Plan, dsn: str) -> LogSource:
             raise ConfigError(f"logs.preset: {unknown} is not supported")
 
 
-def _exported_logs(plan: Plan) -> LogSource:
+def _exported_logs(plan: Plan, listings: ListingStore | None) -> LogSource:
     """The log of a product: an export of it where the plan names a file, else its API."""
     from app.logsources.api_logs import ApiLogs
     from app.logsources.exported_records import READINGS
@@ -158,7 +164,7 @@ def _exported_logs(plan: Plan) -> LogSource:
 
     if plan.logs.path is not None:
         return FileLogs(plan.logs, reading=READINGS[plan.logs.preset])
-    return ApiLogs(plan.logs, open_api(plan.logs.preset, plan.logs.options))
+    return ApiLogs(plan.logs, open_api(plan.logs.preset, plan.logs.options), listings)
 
 
 async def find_log_tables(dsn: str) -> tuple[FoundLog, ...]:
@@ -292,7 +298,11 @@ class Providers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """The results database as its ports."""
+    """The results database as its ports.
+
+    Attributes:
+        listings_of: What keeps the listings of a Run, by its id.
+    """
 
     dsn: str
     runs: RunStore
@@ -300,6 +310,7 @@ class Storage:
     alerts: AlertStore
     journal: Journal
     pace: Pace
+    listings_of: Callable[[str], ListingStore]
 
 
 @asynccontextmanager
@@ -316,6 +327,7 @@ async def open_storage(
     from app.storage.engine import Database
     from app.storage.journal import PostgresJournal
     from app.storage.label_store import PostgresLabels
+    from app.storage.listing_store import PostgresListings
     from app.storage.migrations import require_current
     from app.storage.pace import PostgresPace
     from app.storage.result_store import PostgresResults
@@ -332,6 +344,7 @@ async def open_storage(
             alerts=PostgresAlerts(database, clock.now),
             journal=journal,
             pace=PostgresPace(database),
+            listings_of=lambda run_id: PostgresListings(database, run_id, clock.now),
         )
     finally:
         await journal.close()
@@ -400,16 +413,16 @@ class RunOptions:
 
 @asynccontextmanager
 async def run_tools(
-    plan: Plan, storage: Storage, settings: Settings, options: RunOptions, *, seed: int
+    run: Run, plan: Plan, storage: Storage, settings: Settings, options: RunOptions
 ) -> AsyncIterator[RunTools]:
     """Everything a Run of the plan works with.
 
     Args:
+        run: The Run.
         plan: The plan.
         storage: The open results database.
         settings: The environment.
         options: Owner, stop signal and progress.
-        seed: The Run's seed.
 
     Raises:
         UnknownPrice: Naming every model without a price.
@@ -423,7 +436,8 @@ async def run_tools(
         providers = Providers(clock)
         stack.push_async_callback(providers.close)
         await providers.prepare(model.endpoint for model in plan.models)
-        source = log_source(plan, logs_dsn(plan, settings, storage.dsn))
+        listings = storage.listings_of(run.run_id)
+        source = log_source(plan, logs_dsn(plan, settings, storage.dsn), listings)
         stack.push_async_callback(source.close)
         caller = Caller(
             provider_for=providers,
@@ -438,7 +452,7 @@ async def run_tools(
             ),
             stop=options.stop,
         )
-        panel = EvaluationPanel(plan, calls=caller, prices=prices, seed=seed)
+        panel = EvaluationPanel(plan, calls=caller, prices=prices, seed=run.seed)
         versions = evaluator_versions(plan)
         redactor = Redactor(plan.privacy.redact)
         yield RunTools(
@@ -497,9 +511,7 @@ async def work_run(
     """
     halt = asyncio.Event()
     try:
-        async with run_tools(
-            plan, storage, settings, replace(options, stop=halt), seed=run.seed
-        ) as tools:
+        async with run_tools(run, plan, storage, settings, replace(options, stop=halt)) as tools:
             return await _until_stopped(execute(run, tools), options.stop, halt)
     except SwitchwiseError:
         with suppress(StorageUnavailable):
@@ -579,7 +591,7 @@ async def shared_work(
         run: Run, plan: Plan, halt: asyncio.Event
     ) -> AbstractAsyncContextManager[RunTools]:
         options = RunOptions(owner=owner, stop=halt, pools=pools)
-        return run_tools(plan, storage, settings, options, seed=run.seed)
+        return run_tools(run, plan, storage, settings, options)
 
     try:
         yield SharedWork(

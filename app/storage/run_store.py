@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     cast,
+    delete,
     func,
     insert,
     or_,
@@ -42,7 +43,7 @@ from app.storage.case_rows import (
 from app.storage.clean_text import clean_text
 from app.storage.documents import plain
 from app.storage.engine import Database
-from app.storage.tables import ATTEMPTS, CASES, PLANS, RUNS, SCORES, SHARDS
+from app.storage.tables import ATTEMPTS, CASES, LOG_PAGES, PLANS, RUNS, SCORES, SHARDS
 
 _ACTIVE = (RunStatus.DUE.value, RunStatus.RUNNING.value)
 
@@ -272,6 +273,7 @@ class PostgresRuns:
             cases = [case_row(case, run.run_id) for case in (*sample.cases, *sample.anchors)]
             if cases:
                 await connection.execute(insert(CASES), cases)
+            await connection.execute(delete(LOG_PAGES).where(LOG_PAGES.c.run_id == run.run_id))
             row = await connection.execute(
                 update(RUNS)
                 .where(RUNS.c.run_id == run.run_id)

@@ -191,6 +191,19 @@ CASES = Table(
     comment="Logged prompts drawn for a Run",
 )
 
+LOG_PAGES = Table(
+    "log_pages",
+    METADATA,
+    _run(),
+    _text("listing", "Digest of what is listed: source, window, columns"),
+    _int("page_no", "Number of the page, from 1"),
+    _text("next_cursor", "Where the next page begins, as JSON; null after the last", null=True),
+    _text("records", "Ids, times and segments of its rows, as JSON; no bodies"),
+    _time("listed_at", "When it was listed"),
+    PrimaryKeyConstraint("run_id", "listing", "page_no"),
+    comment="Listings of remote logs under way; gone once the Run's sample is committed",
+)
+
 SHARDS = Table(
     "shards",
     METADATA,

@@ -1,6 +1,7 @@
 """The APIs of Langfuse, Helicone and OpenAI's stored completions, as transports over some rows."""
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+from starlette.types import Receive, Scope, Send
 
 LANGFUSE_KEYS = {"public_key": "pk-1", "secret_key": "sk-1"}
 KEYS = {"api_key": "key-1"}
@@ -189,3 +191,64 @@ def _messages(row: Kept) -> list[dict[str, object]]:
 def _completion(text: str) -> dict[str, object]:
     usage = {"prompt_tokens": 12, "completion_tokens": 3}
     return {"choices": [{"message": {"role": "assistant", "content": text}}], "usage": usage}
+
+
+@dataclass(slots=True)
+class ServedApi:
+    """The product behind a real address; a listing of its may be left without an answer.
+
+    Attributes:
+        silent_at: The number, from 1, of the page that is never answered; 0: every one is.
+        is_silent: Set when that page was asked for.
+        pages: The beginnings of the pages that were asked for.
+    """
+
+    api: FakeApi
+    silent_at: int = 0
+    is_silent: threading.Event = field(default_factory=threading.Event)
+    pages: list[str] = field(default_factory=list)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request over HTTP."""
+        body = b""
+        while (message := await receive())["type"] == "http.request":
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        query = scope["query_string"].decode()
+        request = httpx.Request(
+            scope["method"],
+            f"http://{_header(scope, b'host')}{scope['path']}?{query}".rstrip("?"),
+            headers=[(key, value) for key, value in scope["headers"] if key != b"host"],
+            content=body,
+        )
+        is_there = self.api.has_v2 or "/v2/" not in scope["path"]
+        if is_there and (begins_at := _page_of(request)) is not None:
+            self.pages.append(begins_at)
+            if len(self.pages) == self.silent_at:
+                self.is_silent.set()
+                await receive()  # until who asked is gone
+                return
+        answer = await self.api.handle_async_request(request)
+        headers = [(b"content-type", b"application/json")]
+        await send(
+            {"type": "http.response.start", "status": answer.status_code, "headers": headers}
+        )
+        await send({"type": "http.response.body", "body": answer.content})
+
+
+def _page_of(request: httpx.Request) -> str | None:
+    """Where the page of a listing begins; None for what is no page of a window."""
+    path, params = request.url.path, request.url.params
+    if path.endswith("/query-clickhouse"):
+        asked = json.loads(request.content)
+        return None if asked["filter"] == "all" else str(asked["offset"])
+    if path.endswith("/completions") and "limit" in params:
+        return str(params.get("after", ""))
+    if path.endswith("/observations") and "fromStartTime" in params:
+        return str(params.get("cursor") or params.get("page", ""))
+    return None
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next(bytes(value).decode() for key, value in scope["headers"] if key == name)
