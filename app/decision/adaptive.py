@@ -1,8 +1,12 @@
 """Adaptive spending: after each block, which candidates need no more Cases this week.
 
-A candidate is dropped when it can no longer qualify this week, benched to one block a week when
-its recent past is poor, and watched with 40 Cases once it is recommended. Nothing stops early for
-success: more prompts feed the pool. What was measured is pooled either way.
+A candidate is dropped when this week's blocks speak against it and its last weeks together with
+them do too, benched to one block a week when its recent past is poor or six weeks leave no hope,
+and watched with 40 Cases once it is recommended. Nothing stops early for success: more prompts feed
+the pool. What was measured is pooled either way.
+
+Both the bench and the last weeks are read at today's prices: a candidate that was too dear gets
+full weeks again in the very week its price falls, and one unlucky block does not end such a week.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +22,7 @@ from app.stats.rectifier import Rectifier
 from app.stats.scan import (
     BLOCK_CASES,
     MONITORING_CASES,
+    ScanResult,
     block_z,
     drops_after_block,
     is_benched,
@@ -34,12 +39,21 @@ class BlockEvidence:
         held: Earlier weeks of the epoch, oldest first.
         state: The state it is in.
         rectifier: Correction from human labels, if any.
+        full_week: Cases of a week without adaptive spending, None when unknown: then those of the
+            largest week seen.
     """
 
     so_far: Evidence | None
     held: Sequence[Evidence] = ()
     state: CandidateState = CandidateState.QUIET
     rectifier: Rectifier | None = None
+    full_week: int | None = None
+
+    @property
+    def cases_of_full_week(self) -> int:
+        """Cases of a week in which no block is left out."""
+        seen = [week.n for week in (*self.held, self.so_far) if week is not None]
+        return self.full_week or max(seen, default=BLOCK_CASES)
 
 
 def drop_candidates(week: WeekOfEvidence, *, blocks_done: int) -> dict[str, str]:
@@ -66,6 +80,7 @@ def drop_candidates(week: WeekOfEvidence, *, blocks_done: int) -> dict[str, str]
             held=[row.evidence for row in standing.held.weeks],
             state=standing.before,
             rectifier=week.rectifiers.get(candidate.name),
+            full_week=week.plan.sample.n,
         )
     return drop_reasons(known, rules, blocks_done=blocks_done)
 
@@ -95,10 +110,15 @@ def _reason(candidate: BlockEvidence, rules: Rules, blocks_done: int) -> str | N
         return f"already recommended: {MONITORING_CASES} Cases a week watch over it"
     if _pairs_held(candidate) < rules.policy.min_pairs:
         return None  # a verdict, even a poor one, needs so many pairs
-    recent = _recent_z(candidate, rules)
-    if is_benched(recent):
-        return f"benched to one block a week: z = {signed(recent or 0.0)} over its last weeks"
+    past = _look(candidate.held, candidate, rules)
+    if past is not None and past.is_benched(candidate.cases_of_full_week):
+        return f"benched to one block a week: {_why_benched(past)}"
     z = block_z(candidate.so_far, rules.policy, rectifier=candidate.rectifier)
+    if not drops_after_block(z, blocks_done - 1):
+        return None
+    lately = _look([*candidate.held, candidate.so_far], candidate, rules)
+    if lately is not None and lately.short is not None:
+        z = max(z, lately.short.plain_z)
     if drops_after_block(z, blocks_done - 1):
         return f"cannot qualify this week: z = {signed(z)} after {candidate.so_far.n} Cases"
     return None
@@ -110,14 +130,15 @@ def _pairs_held(candidate: BlockEvidence) -> float:
     return held + (candidate.so_far.independent_pairs if candidate.so_far else 0.0)
 
 
-def _recent_z(candidate: BlockEvidence, rules: Rules) -> float | None:
-    """Return min(z_D, z_R) of the recent past before this week, None without one."""
-    if not candidate.held:
+def _look(weeks: Sequence[Evidence], candidate: BlockEvidence, rules: Rules) -> ScanResult | None:
+    if not weeks:
         return None
-    short = scan(
-        candidate.held,
-        rules.policy,
-        candidates=rules.candidates,
-        rectifier=candidate.rectifier,
-    ).short
-    return None if short is None else short.plain_z
+    return scan(weeks, rules.policy, candidates=rules.candidates, rectifier=candidate.rectifier)
+
+
+def _why_benched(past: ScanResult) -> str:
+    short = past.short
+    if short is not None and is_benched(short.plain_z):
+        return f"z = {signed(short.plain_z)} over its last weeks"
+    weeks = past.windows[-1].weeks
+    return f"after {weeks} weeks even 12 full ones would hardly reach the critical value"

@@ -156,6 +156,7 @@ class Decider:
         cluster: Labels | None = None,
         *,
         blocks_done: int,
+        full_week: int | None = None,
         weights: ArrayLike | None = None,
         strata: Labels | None = None,
     ) -> dict[str, str]:
@@ -167,6 +168,7 @@ class Decider:
             ok: As in `week`.
             cluster: As in `week`.
             blocks_done: Blocks of 20 Cases that the remaining candidates were run on.
+            full_week: Cases of a week without drops (default: those of the largest week seen).
             weights: As in `week`.
             strata: As in `week`.
         """
@@ -177,6 +179,7 @@ class Decider:
                 held=self._held[name],
                 state=self._states[name],
                 rectifier=self._rectifiers.get(name),
+                full_week=full_week,
             )
             for name in self._candidates
         }

@@ -53,10 +53,10 @@ DROP_FIRST_BLOCK_Z = -1.3
 DROP_LATER_BLOCK_Z = -1.0
 BENCH_Z = -1.5
 
-HOPE_Z = 2.0
-"""How far above its z a candidate is supposed to be before its case is called hopeless."""
+HOPE_Z = 1.28
+"""How far above its z a candidate may still be: beyond lies one chance in ten."""
 
-HOPE_WEEKS = 8
+HOPE_WEEKS = 6
 """Weeks of evidence before a case may be called hopeless."""
 
 BLOCK_CASES = 20
@@ -257,24 +257,30 @@ class ScanResult:
         """Return whether a hit is vetoed by a latency known to be too high."""
         return self.hits_before_latency and self.latency is not None and self.latency.is_slower
 
-    @property
-    def is_hopeless(self) -> bool:
-        """Return whether two months of evidence leave no hope of a hit.
+    def is_hopeless(self, full_week: float) -> bool:
+        """Return whether six weeks of evidence or more leave no hope of a hit.
 
-        Neither the longest window nor the recent past would reach the critical value in a full
-        window of 12 weeks, even if the truth lay 2 standard errors above what they show.
+        Even if the truth lay 1.28 standard errors above what they show, neither the longest window
+        would reach the critical value as 12 full weeks, nor the recent past in a window of 12
+        weeks like its own.
+
+        Args:
+            full_week: Pairs of a week in which no block is left out. A candidate that was given
+                one block a week has its evidence grown to that: little evidence is no verdict.
         """
         if self.short is None or self.windows[-1].weeks < HOPE_WEEKS:
             return False
-        return all(
-            (window.plain_z + HOPE_Z) * sqrt(max(WINDOWS) / window.weeks) < self.critical_value
-            for window in (self.windows[-1], self.short)
+        longest, most = self.windows[-1], max(WINDOWS)
+        hopes = (
+            (longest.plain_z + HOPE_Z) * sqrt(max(most * full_week / longest.n, 1.0)),
+            (self.short.plain_z + HOPE_Z) * sqrt(most / self.short.weeks),
         )
+        return max(hopes) < self.critical_value
 
-    @property
-    def is_benched(self) -> bool:
+    def is_benched(self, full_week: float) -> bool:
         """Return whether the next week gets one block only: poor lately, or hopeless for long."""
-        return is_benched(None if self.short is None else self.short.plain_z) or self.is_hopeless
+        short = None if self.short is None else self.short.plain_z
+        return is_benched(short) or self.is_hopeless(full_week)
 
     @property
     def is_watched(self) -> bool:

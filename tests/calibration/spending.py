@@ -1,5 +1,10 @@
-"""Adaptive spending, simulated: blocks, drops, the bench and light monitoring, week by week."""
+"""Adaptive spending, simulated: blocks, drops, the bench and light monitoring, week by week.
 
+The rules are those of `app.decision.adaptive`, made for many years at once; a test proves that the
+same Cases are paid for and the same alerts raised as by `app.decision.Decider`, year by year.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -18,8 +23,8 @@ from app.stats.scan import (
     SHORT_WEEKS,
     TestPolicy,
 )
-from app.stats.switch_tests import SUCCESS_Z, quality_z, value_z
-from tests.calibration.worlds import WORLDS, Batch, Candidate, Floats, World
+from app.stats.switch_tests import SUCCESS_Z, TAIL_SUPPORT
+from tests.calibration.worlds import WORLDS, Batch, Bools, Candidate, Floats, World
 from tests.calibration.years import Looks, Weeks, batches, look, statistics
 
 SIX_MIXED = World(
@@ -44,10 +49,12 @@ class Spending:
     Attributes:
         calls: Paid calls, primary included, as a share of the full design's.
         alerted: Week of the first alert per (year, candidate), 0 for never.
+        used: Cases that each (year, week, candidate) was run on.
     """
 
     calls: float
     alerted: NDArray[np.intp]
+    used: NDArray[np.intp]
 
 
 def spend(
@@ -58,44 +65,60 @@ def spend(
     weeks: int = 52,
     seed: int = 1,
     is_adaptive: bool = True,
+    has_anchors: bool = True,
 ) -> Spending:
-    """Simulate years of a world under the full or the adaptive design."""
-    policy = TestPolicy()
-    calls, alerted = [], []
+    """Simulate years of a world under the full or the adaptive design.
+
+    With anchors (the default of a plan) the primary answers every Case, also those that all
+    candidates sit out: only so is a change of the traffic seen.
+    """
+    calls, alerted, used = [], [], []
     for rng, size in batches(years, seed):
-        plan = _Plan.of(size, len(world.candidates), n, policy, is_adaptive=is_adaptive)
-        for week in range(weeks):
-            plan.step(world.draw(rng, size, n, week), week)
-        calls.append(plan.calls / (size * weeks * n * world.models))
+        plan = _Plan.of(size, world, n, is_adaptive=is_adaptive)
+        cases = [plan.step(world.draw(rng, size, n, week), week) for week in range(weeks)]
+        used.append(np.stack(cases, axis=1))
+        primary = n * size * weeks if has_anchors else used[-1].max(axis=2).sum()
+        calls.append((used[-1].sum() + primary) / (size * weeks * n * world.models))
         alerted.append(plan.alerted)
-    return Spending(calls=float(np.mean(calls)), alerted=np.concatenate(alerted))
+    return Spending(
+        calls=float(np.mean(calls)),
+        alerted=np.concatenate(alerted),
+        used=np.concatenate(used),
+    )
+
+
+def margin_of_six() -> World:
+    """Return six candidates exactly at the margin: the worst case for the yearly error."""
+    return replace(
+        WORLDS["margin"], name="margin-of-six", candidates=(Candidate(quality=0.7, cost=0.5),) * 6
+    )
 
 
 @dataclass(kw_only=True)
 class _Plan:
     """The state of a batch of years, all candidates at once."""
 
-    n: int
+    world: World
+    ends: tuple[int, ...]
     policy: TestPolicy
     is_adaptive: bool
     bar: float
     history: list[Weeks]
     start: NDArray[np.intp]
-    is_open: NDArray[np.bool_]
-    is_benched: NDArray[np.bool_]
+    is_open: Bools
+    is_benched: Bools
     alerted: NDArray[np.intp]
-    calls: float = 0.0
 
     @classmethod
-    def of(
-        cls, years: int, candidates: int, n: int, policy: TestPolicy, *, is_adaptive: bool
-    ) -> "_Plan":
-        shape = (years, candidates)
+    def of(cls, years: int, world: World, n: int, *, is_adaptive: bool) -> "_Plan":
+        shape = (years, len(world.candidates))
+        policy = TestPolicy()
         return cls(
-            n=n,
+            world=world,
+            ends=(*range(BLOCK_CASES, n, BLOCK_CASES), n),
             policy=policy,
             is_adaptive=is_adaptive,
-            bar=critical_value(candidates, policy.false_alerts_per_year),
+            bar=critical_value(len(world.candidates), policy.false_alerts_per_year),
             history=[],
             start=np.zeros(shape, dtype=np.intp),
             is_open=np.zeros(shape, dtype=np.bool_),
@@ -103,49 +126,101 @@ class _Plan:
             alerted=np.zeros(shape, dtype=np.intp),
         )
 
-    def step(self, batch: Batch, week: int) -> None:
-        """Replay one week block by block, look once, and move every candidate's state."""
-        blocks = [
-            statistics(_first(batch, end)) for end in range(BLOCK_CASES, self.n + 1, BLOCK_CASES)
-        ]
-        used = (
-            self._blocks_used(blocks)
-            if self.is_adaptive
-            else np.full(self.start.shape, len(blocks))
-        )
-        self.calls += BLOCK_CASES * float(used.sum() + used.max(axis=1).sum())
+    def step(self, batch: Batch, week: int) -> NDArray[np.intp]:
+        """Replay one week block by block, look once, move states; return the Cases used."""
+        ends = self.ends if self.is_adaptive else self.ends[-1:]
+        blocks = [statistics(_first(batch, end)) for end in ends]
+        used = self._blocks_used(blocks, week)
         self.history = [*self.history, _select(blocks, used)][-max(WINDOWS) :]
-        joined = _joined(self.history)
-        looks = look(joined, self.policy, start=self.start - (week + 1 - len(self.history)))
-        self._move(looks, week)
+        self._move(self._look(self.history, week), week)
+        return np.array(ends)[used - 1]
 
-    def _blocks_used(self, blocks: list[Weeks]) -> NDArray[np.intp]:
+    def _blocks_used(self, blocks: list[Weeks], week: int) -> NDArray[np.intp]:
         used = np.full(self.start.shape, len(blocks))
-        running = np.ones(self.start.shape, dtype=bool)
-        for index, block in enumerate(blocks[:-1]):
-            threshold = DROP_FIRST_BLOCK_Z if index == 0 else DROP_LATER_BLOCK_Z
-            dropped = running & (_block_z(block, self.policy) < threshold)
-            used[dropped] = index + 1
-            running &= ~dropped
-        used = np.where(self.is_benched, 1, used)
-        monitored = min(MONITORING_CASES // BLOCK_CASES, len(blocks))
-        return np.where(self.is_open, monitored, used)
+        is_running = np.ones(self.start.shape, dtype=bool)
+        if self.history and self.world.price_factor(week) != self.world.price_factor(week - 1):
+            self.is_benched = self._benched(self._look(self.history, week, ahead=1))
+        earlier = self._pairs_held(week)
+        for done, block in enumerate(blocks[:-1], start=1):
+            is_dropped = self.is_benched | self._has_no_chance(block, done, week, is_running)
+            is_dropped &= earlier + _pairs(block) >= self.policy.min_pairs
+            is_watched_over = np.full(used.shape, done * BLOCK_CASES >= MONITORING_CASES)
+            is_dropped = np.where(self.is_open, is_watched_over, is_dropped)
+            used[is_running & is_dropped] = done
+            is_running &= ~is_dropped
+        return used
+
+    def _has_no_chance(self, block: Weeks, done: int, week: int, among: Bools) -> Bools:
+        """Say whose blocks so far are poor, and their last weeks together with them too."""
+        least = DROP_FIRST_BLOCK_Z if done == 1 else DROP_LATER_BLOCK_Z
+        alone = self._look([block], week).week_z[:, -1]
+        poor = among & ~self.is_open & ~self.is_benched & (alone < least)
+        rows, columns = np.nonzero(poor)
+        if len(rows) and self.history:
+            weeks = [_at(one, rows, columns) for one in (*self.history, block)][-max(WINDOWS) :]
+            start = self.start[rows, columns][:, None]
+            short, _ = _last_window(self._look(weeks, week, start=start), SHORT_WEEKS)
+            poor[rows, columns] = short[:, 0] < least
+        return poor
+
+    def _look(
+        self,
+        history: Sequence[Weeks],
+        week: int,
+        *,
+        start: NDArray[np.intp] | None = None,
+        ahead: int = 0,
+    ) -> Looks:
+        """Look at the latest of some weeks at this week's prices; `ahead` weeks have no data."""
+        begins = self.start if start is None else start
+        return look(
+            _joined(history),
+            self.policy,
+            price=np.full(len(history), self.world.price_factor(week)),
+            start=begins - (week + 1 - ahead - len(history)),
+            is_latest=True,
+        )
+
+    def _pairs_held(self, week: int) -> Floats:
+        held = np.zeros(self.start.shape)
+        for age, one in enumerate(reversed(self.history), start=1):
+            held += np.where(week - age >= self.start, _pairs(one), 0.0)
+        return held
 
     def _move(self, looks: Looks, week: int) -> None:
         z = looks.z[:, :, -1].max(axis=0)
         hit = (z >= self.bar) & looks.points_pass[:, -1] & (looks.success_z[:, -1] >= SUCCESS_Z)
+        hit &= self._knows_latency(looks)
         short, _ = _last_window(looks, SHORT_WEEKS)
-        longest, weeks = _last_window(looks, max(WINDOWS))
-        hope = (longest + HOPE_Z) * np.sqrt(max(WINDOWS) / weeks)
-        recent_hope = (short + HOPE_Z) * np.sqrt(max(WINDOWS) / np.minimum(weeks, SHORT_WEEKS))
-        hopeless = (weeks >= HOPE_WEEKS) & (np.maximum(hope, recent_hope) < self.bar)
         week_z = np.minimum(looks.week_z[:, -1], looks.week_success_z[:, -1])
         closing = self.is_open & ((week_z < RESOLVE_Z) | (short < 0))
         opening = ~self.is_open & hit
         self.alerted = np.where(opening & (self.alerted == 0), week + 1, self.alerted)
-        self.start = np.where(closing, week, self.start)
         self.is_open = (self.is_open & ~closing) | opening
-        self.is_benched = (short < BENCH_Z) | hopeless
+        self.is_benched = self._benched(looks)
+        if closing.any():
+            self.start = np.where(closing, week, self.start)
+            self.is_benched = self._benched(self._look(self.history, week))
+
+    def _knows_latency(self, looks: Looks) -> Bools:
+        """Say whose longest window supports a 95th percentile, without which nothing is said."""
+        _, weeks = _last_window(looks, max(WINDOWS))
+        return np.asarray(self._replies(weeks) * (100 - 95) >= TAIL_SUPPORT * 100)
+
+    def _replies(self, weeks: NDArray[np.intp]) -> Floats:
+        """Return the Cases of so many last weeks."""
+        total = np.cumsum([one.worst_n_eff for one in reversed(self.history)], axis=0)
+        return np.asarray(np.take_along_axis(total, weeks[None] - 1, axis=0)[0])
+
+    def _benched(self, looks: Looks) -> Bools:
+        short, recent = _last_window(looks, SHORT_WEEKS)
+        longest, weeks = _last_window(looks, max(WINDOWS))
+        full = max(WINDOWS) * self.ends[-1]
+        hope = np.maximum(
+            (longest + HOPE_Z) * np.sqrt(np.maximum(full / self._replies(weeks), 1.0)),
+            (short + HOPE_Z) * np.sqrt(max(WINDOWS) / recent),
+        )
+        return np.asarray((short < BENCH_Z) | ((weeks >= HOPE_WEEKS) & (hope < self.bar)))
 
 
 def _last_window(looks: Looks, most: int) -> tuple[Floats, NDArray[np.intp]]:
@@ -158,11 +233,9 @@ def _last_window(looks: Looks, most: int) -> tuple[Floats, NDArray[np.intp]]:
     return z, weeks
 
 
-def margin_of_six() -> World:
-    """Return six candidates exactly at the margin: the worst case for the yearly error."""
-    return replace(
-        WORLDS["margin"], name="margin-of-six", candidates=(Candidate(quality=0.7, cost=0.5),) * 6
-    )
+def _pairs(week: Weeks) -> Floats:
+    """Return independent pairs."""
+    return np.minimum(week.n_eff, week.df + 1)
 
 
 def _first(batch: Batch, end: int) -> Batch:
@@ -176,13 +249,6 @@ def _first(batch: Batch, end: int) -> Batch:
     )
 
 
-def _block_z(block: Weeks, policy: TestPolicy) -> Floats:
-    return np.minimum(
-        quality_z(block.mean, block.cov, block.n_eff, block.df, margin=policy.quality_margin),
-        value_z(block.mean, block.cov, block.n_eff, block.df, bar=policy.bar),
-    )
-
-
 def _select(blocks: list[Weeks], used: NDArray[np.intp]) -> Weeks:
     """Return per (year, candidate) the statistics of the blocks that were replayed."""
     rows, columns = np.indices(used.shape)
@@ -193,7 +259,12 @@ def _select(blocks: list[Weeks], used: NDArray[np.intp]) -> Weeks:
     return Weeks(**chosen)
 
 
-def _joined(history: list[Weeks]) -> Weeks:
+def _at(week: Weeks, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Weeks:
+    """Return the statistics of some (year, candidate) pairs, one a row."""
+    return Weeks(**{f.name: getattr(week, f.name)[rows, columns][:, None] for f in fields(Weeks)})
+
+
+def _joined(history: Sequence[Weeks]) -> Weeks:
     joined = {
         f.name: np.stack([getattr(week, f.name) for week in history], axis=1) for f in fields(Weeks)
     }

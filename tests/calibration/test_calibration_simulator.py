@@ -1,11 +1,15 @@
 """The simulator's truth is exact, and its fast path is SCAN itself."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
+from app.decision import Decider
+from app.domain.results import CandidateState
 from app.stats.critical_values import WINDOWS
 from app.stats.evidence import Evidence
 from app.stats.scan import State, TestPolicy, next_state, scan
@@ -21,7 +25,7 @@ from tests.calibration.rules import (
     week_arrays,
 )
 from tests.calibration.spending import SIX_MIXED, spend
-from tests.calibration.worlds import LEVELS, SCORE_SD, WORLDS, thresholds
+from tests.calibration.worlds import LEVELS, SCORE_SD, WORLDS, Candidate, World, thresholds
 from tests.calibration.years import batches, binomial_interval, look, reduce_weeks, simulate
 
 
@@ -204,6 +208,70 @@ def test_adaptive_spending_pays_for_fewer_calls() -> None:
     lean = spend(SIX_MIXED, years=10, n=60, weeks=8)
     assert full.calls == 1.0
     assert lean.calls < 0.8
+
+
+def test_with_anchors_the_primary_answers_what_all_candidates_sit_out() -> None:
+    hopeless = WORLDS["cheap-bad"]
+    with_anchors = spend(hopeless, years=4, n=60, weeks=6)
+    without = spend(hopeless, years=4, n=60, weeks=6, has_anchors=False)
+    assert np.array_equal(with_anchors.used, without.used)
+    assert with_anchors.calls == 0.5 + with_anchors.used.mean() / 60 / 2
+    assert without.calls == without.used.mean() / 60
+
+
+def falls_in(first: int) -> Callable[[int, Candidate], Candidate]:
+    return lambda week, c: c if week < first else replace(c, quality=c.quality - 0.2)
+
+
+@pytest.mark.parametrize(
+    ("world", "n", "weeks"),
+    [
+        (SIX_MIXED, 60, 16),
+        (replace(WORLDS["degradation"], change=falls_in(7)), 100, 14),
+        (replace(WORLDS["price-cut"], price=lambda week: 1.0 if week < 5 else 0.5), 60, 14),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_adaptive_spending_is_simulated_as_the_decider_does_it(
+    world: World, n: int, weeks: int
+) -> None:
+    fast = spend(world, years=2, n=n, weeks=weeks)
+    rng, _ = next(batches(2, 1))
+    deciders = [Decider(names_of(world), "primary") for _ in range(2)]
+    alerted = np.zeros_like(fast.alerted)
+    for week in range(weeks):
+        batch = world.draw(rng, 2, n, week)
+        for year, decider in enumerate(deciders):
+            arrays = week_arrays(world, batch, year, week)
+            if week:
+                factor = world.price_factor(week) / world.price_factor(week - 1)
+                decider.reprice(dict.fromkeys(names_of(world)[1:], factor))
+            used = replay_adaptively(decider, arrays)
+            assert used == fast.used[year, week].tolist()
+            found = decider.states
+            for column, name in enumerate(names_of(world)[1:]):
+                is_first = found[name] is CandidateState.ALERT and not alerted[year, column]
+                alerted[year, column] += (week + 1) * is_first
+    assert np.array_equal(alerted, fast.alerted)
+    assert fast.used.min() < n
+
+
+def names_of(world: World) -> list[str]:
+    return ["primary", *(f"candidate-{c}" for c in range(1, world.models))]
+
+
+def replay_adaptively(decider: Decider, arrays: dict[str, Any]) -> list[int]:
+    """Run a week block by block as the app does, and return the Cases of each candidate."""
+    n, models = arrays["cost"].shape
+    used = dict.fromkeys(arrays["names"][1:], n)
+    cost = arrays["cost"].copy()
+    for done, end in enumerate(range(20, n, 20), start=1):
+        table = (cost[:end], arrays["quality"][:end], arrays["ok"][:end])
+        for name in decider.drops(*table, blocks_done=done, full_week=n):
+            used[name] = min(used[name], end)
+            cost[used[name] :, arrays["names"].index(name)] = np.nan
+    decider.week(cost, arrays["quality"], arrays["ok"], np.ones((n, models)))
+    return [used[name] for name in arrays["names"][1:]]
 
 
 def test_a_simulated_rate_has_its_exact_interval() -> None:

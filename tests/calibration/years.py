@@ -27,6 +27,8 @@ from tests.calibration.worlds import Batch, Floats, World
 
 BATCH_YEARS = 250
 
+Slide = Callable[[Floats, int], Floats]
+
 WORST_KINDS = ("", "worst_")
 """Statistics that a window must pass with: as scored, and with unscored replies at their worst."""
 
@@ -193,8 +195,9 @@ def look(
     price: Floats | None = None,
     start: NDArray[np.intp] | None = None,
     corrections: Corrections | None = None,
+    is_latest: bool = False,
 ) -> Looks:
-    """Test every window of every week.
+    """Test every window of every week, or of the latest alone.
 
     Args:
         weeks: Statistics at the first week's prices.
@@ -202,14 +205,21 @@ def look(
         price: Price factor of the candidates in each week; pooled weeks are re-priced at it.
         start: Week (from 0) in which each (year, candidate)'s history begins.
         corrections: Rectifiers, applied once after pooling.
+        is_latest: Look in the latest week only; all axes of weeks then have length 1.
     """
     span = weeks.mean.shape[1]
+    slide = _ending_now if is_latest else _sliding
     factor = np.ones(span) if price is None else price
     kinds = ("",) if weeks.worst_mean is weeks.mean else WORST_KINDS
-    pools = {(kind, size): _pool(weeks, size, factor, kind) for kind in kinds for size in WINDOWS}
+    looked_at = slice(span - 1, span) if is_latest else slice(0, span)
+    factor = factor[looked_at]
+    pools = {
+        (kind, size): _pool(weeks, size, factor, kind, slide) for kind in kinds for size in WINDOWS
+    }
     if corrections is not None:
         pools = {key: _corrected(pool, corrections) for key, pool in pools.items()}
     held = np.arange(span)[None, :, None] + np.ones_like(weeks.n_eff, dtype=np.intp)
+    held = held[:, looked_at]
     if start is not None:
         held = held - start[:, None, :]
     z, plain_z = [], []
@@ -222,15 +232,15 @@ def look(
         plain_z.append(np.where(usable, both[0], -np.inf))
         z.append(np.where(enough, np.min(both, axis=0), -np.inf))
     shift = np.zeros(2) if corrections is None else corrections.shift[:, None]
-    points = _passes(weeks.mean, shift, factor, policy)
-    points &= _passes(weeks.worst_mean, shift, factor, policy)
+    points = _passes(weeks.mean[:, looked_at], shift, factor, policy)
+    points &= _passes(weeks.worst_mean[:, looked_at], shift, factor, policy)
     return Looks(
         z=np.array(z),
         plain_z=np.array(plain_z),
         week_z=plain_z[0],
         points_pass=points,
-        success_z=_success(weeks, held, policy),
-        week_success_z=_windowed_success(weeks, 1, policy),
+        success_z=_success(weeks, held, policy, slide),
+        week_success_z=_windowed_success(weeks, 1, policy, slide),
     )
 
 
@@ -281,26 +291,26 @@ def _closing(looks: Looks) -> NDArray[np.bool_]:
     return np.asarray((week_z < RESOLVE_Z) | (short < 0))
 
 
-def _pool(weeks: Weeks, size: int, factor: Floats, kind: str) -> _Pool:
+def _pool(weeks: Weeks, size: int, factor: Floats, kind: str, slide: Slide) -> _Pool:
     n_eff, df = getattr(weeks, f"{kind}n_eff"), getattr(weeks, f"{kind}df")
-    total = _sliding(n_eff, size)
+    total = slide(n_eff, size)
 
     def pooled(name: str, power: int) -> Floats:
         values = getattr(weeks, f"{kind}{name}")
         tail = (1,) * (values.ndim - n_eff.ndim)
         weight = (n_eff**power).reshape(*n_eff.shape, *tail)
-        return _sliding(weight * values, size) / (total**power).reshape(*total.shape, *tail)
+        return slide(weight * values, size) / (total**power).reshape(*total.shape, *tail)
 
     scale = np.ones((len(factor), 4))
     scale[:, 0] = factor
     cov = pooled("cov", 2) * (scale[:, :, None] * scale[:, None, :])[None, :, None]
-    clusters = _sliding(df + 1, size)
+    clusters = slide(df + 1, size)
     thirds = pooled("thirds", 3) * (factor[:, None] ** np.array([3, 2, 1, 0]))[None, :, None]
     return _Pool(
         mean=pooled("mean", 1) * scale[None, :, None, :],
         cov=cov,
         n=_independent(total, clusters, cov, pooled("loose", 2)),
-        df=_sliding(df, size),
+        df=slide(df, size),
         thirds=thirds,
         gap_third=pooled("gap_third", 3),
         pairs=np.minimum(total, clusters),
@@ -356,6 +366,11 @@ def _sliding(values: Floats, size: int) -> Floats:
     return sums
 
 
+def _ending_now(values: Floats, size: int) -> Floats:
+    """Return the sum over the last `size` weeks, axis 1 kept at length 1."""
+    return np.asarray(values[:, -size:].sum(axis=1, keepdims=True))
+
+
 def _corrected(pool: _Pool, by: Corrections) -> _Pool:
     """Return the window with judged qualities corrected and both uncertainties counted."""
     mean, cov = pool.mean.copy(), pool.cov.copy()
@@ -372,24 +387,26 @@ def _passes(mean: Floats, shift: Floats, factor: Floats, policy: TestPolicy) -> 
     return np.asarray((difference > -policy.quality_margin) & (value_ratio(priced) < policy.bar))
 
 
-def _success(weeks: Weeks, held: NDArray[np.intp], policy: TestPolicy) -> Floats:
+def _success(
+    weeks: Weeks, held: NDArray[np.intp], policy: TestPolicy, slide: Slide = _sliding
+) -> Floats:
     """Return Bonett-Price z on the longest window held in each week."""
-    z = np.empty(weeks.n10.shape)
+    z = np.empty(held.shape)
     for size in WINDOWS:
-        z = np.where(held >= size, _windowed_success(weeks, size, policy), z)
+        z = np.where(held >= size, _windowed_success(weeks, size, policy, slide), z)
     return z
 
 
-def _windowed_success(weeks: Weeks, size: int, policy: TestPolicy) -> Floats:
+def _windowed_success(
+    weeks: Weeks, size: int, policy: TestPolicy, slide: Slide = _sliding
+) -> Floats:
     n_eff = weeks.worst_n_eff
-    total = _sliding(n_eff, size)
-    cov = (
-        _sliding((n_eff**2)[..., None, None] * weeks.worst_cov, size) / (total**2)[..., None, None]
-    )
-    loose = _sliding(n_eff**2 * weeks.worst_loose, size) / total**2
-    n = _independent(total, _sliding(weeks.worst_df + 1, size), cov, loose)
+    total = slide(n_eff, size)
+    cov = slide((n_eff**2)[..., None, None] * weeks.worst_cov, size) / (total**2)[..., None, None]
+    loose = slide(n_eff**2 * weeks.worst_loose, size) / total**2
+    n = _independent(total, slide(weeks.worst_df + 1, size), cov, loose)
     share = n / total
-    lost, won = _sliding(weeks.n10, size) * share, _sliding(weeks.n01, size) * share
+    lost, won = slide(weeks.n10, size) * share, slide(weeks.n01, size) * share
     return success_z(n, lost, won, margin=policy.success_margin)
 
 

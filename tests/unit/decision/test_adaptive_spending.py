@@ -11,6 +11,7 @@ from app.decision.looks import rules_of
 from app.domain.plans import Policy
 from app.domain.results import CandidateState, PairedEvidence
 from app.stats.evidence import Evidence, pair_evidence
+from app.stats.scan import DROP_FIRST_BLOCK_Z, block_z
 from tests.fakes.small_plans import NOW, plan, price
 
 RULES = rules_of(Policy(), candidates=3)
@@ -29,16 +30,48 @@ def block(quality: float = 0.0, cost: float = 0.5, n: int = 20, seed: int = 0) -
 
 
 GOOD_WEEK, BAD_WEEK = block(n=100), block(quality=-0.3, n=100)
+POOR_WEEK = block(quality=-0.085, n=40)
+"""Not poor enough for the bench, and no hope either."""
 
 
 def test_a_hopeless_candidate_is_dropped_after_the_first_block() -> None:
-    known = {"bad": BlockEvidence(so_far=block(quality=-0.3), held=[GOOD_WEEK])}
+    known = {"bad": BlockEvidence(so_far=block(quality=-0.3), held=[POOR_WEEK])}
 
     reasons = drop_reasons(known, RULES, blocks_done=1)
 
     assert reasons["bad"].startswith("cannot qualify this week: z = −")
     assert reasons["bad"].endswith("after 20 Cases")
     assert active_candidates(known, RULES, blocks_done=1) == ()
+
+
+def test_one_unlucky_block_does_not_end_the_week_of_a_candidate_with_good_weeks() -> None:
+    unlucky = block(quality=-0.15)
+    alone = {"c": BlockEvidence(so_far=unlucky, held=[POOR_WEEK])}
+    backed = {"c": BlockEvidence(so_far=unlucky, held=[GOOD_WEEK])}
+
+    assert block_z(unlucky, RULES.policy) < DROP_FIRST_BLOCK_Z
+    assert list(drop_reasons(alone, RULES, blocks_done=1)) == ["c"]
+    assert drop_reasons(backed, RULES, blocks_done=1) == {}
+
+
+def test_a_benched_candidate_gets_its_week_back_when_its_price_falls() -> None:
+    dear = [block(cost=1.0, n=20, seed=week) for week in range(3)]
+    cheap = [week.repriced(0.5, 1.0) for week in dear]
+    before = {"c": BlockEvidence(so_far=block(cost=1.0), held=dear)}
+    after = {"c": BlockEvidence(so_far=block(cost=0.5), held=cheap)}
+
+    assert "benched" in drop_reasons(before, RULES, blocks_done=1)["c"]
+    assert drop_reasons(after, RULES, blocks_done=1) == {}
+
+
+def test_six_weeks_without_hope_bench_to_one_block() -> None:
+    held = [block(quality=-0.06, n=100, seed=week) for week in range(6)]
+    known = {"c": BlockEvidence(so_far=block(), held=held)}
+
+    reason = drop_reasons(known, RULES, blocks_done=1)["c"]
+
+    assert reason.startswith("benched to one block a week: after 6 weeks")
+    assert drop_reasons({"c": replace(known["c"], held=held[:4])}, RULES, blocks_done=1) == {}
 
 
 def test_a_good_candidate_gets_every_block() -> None:
@@ -50,7 +83,7 @@ def test_a_good_candidate_gets_every_block() -> None:
 def test_the_first_block_is_judged_more_leniently_than_later_ones() -> None:
     # By hand: D' = (40 × −0.078 − ½)/40.5 = −0.0894, so z ≈ (−0.0894 + 0.05)/√(0.0475/40.5) = −1.15.
     middling = pair_evidence([0.5, 0.6] * 20, [1.0, 1.2] * 20, [0.622] * 40, [0.7] * 40)
-    known = {"c": BlockEvidence(so_far=middling, held=[GOOD_WEEK])}
+    known = {"c": BlockEvidence(so_far=middling)}
 
     first = drop_reasons(known, RULES, blocks_done=1)
     later = drop_reasons(known, RULES, blocks_done=2)

@@ -319,20 +319,26 @@ def test_a_later_block_drops_sooner() -> None:
 def test_the_bench_is_for_a_poor_recent_past() -> None:
     assert is_benched(-1.51)
     assert not is_benched(-1.5)
-    assert look([week(i, quality=-0.3) for i in range(2)]).is_benched
+    assert look([week(i, quality=-0.3) for i in range(2)]).is_benched(100)
 
 
-def test_two_months_at_the_margin_are_hopeless_and_two_weeks_are_not() -> None:
-    weeks = [week(i, quality=-0.06) for i in range(8)]
-    assert look(weeks).is_hopeless
-    assert not look(weeks[:6]).is_hopeless
+def test_six_weeks_at_the_margin_are_hopeless_and_four_are_not() -> None:
+    weeks = [week(i, quality=-0.06) for i in range(6)]
+    assert look(weeks).is_hopeless(100)
+    assert not look(weeks[:4]).is_hopeless(100)
+
+
+def test_a_candidate_of_which_little_was_seen_is_not_hopeless() -> None:
+    weeks = [week(i, quality=-0.03, n=20) for i in range(6)]
+    assert look(weeks).is_hopeless(20)
+    assert not look(weeks).is_hopeless(200)
 
 
 def test_a_candidate_that_improved_lately_is_not_hopeless() -> None:
     weeks = [week(i, quality=-0.1) for i in range(8)] + [week(20 + i) for i in range(4)]
     result = look(weeks)
     assert result.windows[-1].plain_z < 1.43
-    assert not result.is_hopeless
+    assert not result.is_hopeless(100)
 
 
 # --- several candidates, segments -----------------------------------------------------------------
