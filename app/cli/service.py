@@ -16,7 +16,6 @@ from app.daemon.slots import next_slots
 from app.domain.errors import ConfigError, SwitchwiseError
 from app.domain.plans import Plan, Server
 from app.domain.runs import Run, RunStatus, Slot
-from app.plans.addresses import is_loopback
 from app.ports import Clock, Notifier
 from app.settings import Settings
 from app.storage import metrics_queries
@@ -26,6 +25,7 @@ from app.storage.migrations import require_current
 from app.web.application import create_app
 from app.web.health import Check, health_routes
 from app.web.metrics import ReadGauges, metrics_routes
+from app.web.security import require_safe_bind
 from app.wiring import (
     RunOptions,
     SharedWork,
@@ -84,11 +84,7 @@ def server_of(plans: Sequence[Plan]) -> Server:
     if len(told) > 1:
         raise ConfigError("server: the plans name different addresses; one process serves them all")
     server = next(iter(told), Server())
-    if not is_loopback(server.host) and not server.token:
-        raise ConfigError(
-            f"server.bind: {server.host} is open to others: set server.token "
-            '(token: "${DASHBOARD_TOKEN}") or bind to 127.0.0.1'
-        )
+    require_safe_bind(server)
     return server
 
 

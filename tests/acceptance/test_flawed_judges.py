@@ -11,10 +11,13 @@ from typing import Any
 import httpx
 import psycopg
 
+from app.alerting.words import money
 from app.cli.case_explanations import explained_case, without_texts
 from app.cli.labelling import exported_pairs, imported, sheet_of
+from app.cli.reports import remarks
 from app.evaluation.label_sheets import read_sheet
-from app.wiring import Storage
+from app.web.application import create_app
+from app.wiring import Storage, open_pages
 from tests.fixtures.judged_weeks import FIRST_SLOT_AFTER, RUBRIC, JudgedWeeks, Told, simulate
 
 SMALL = JudgedWeeks(n=40, anchors=0, rows_per_week=120)
@@ -196,3 +199,36 @@ def test_labels_of_a_run_are_told_in_the_next_report_and_go_stale_with_the_judge
             "SELECT labelled_replies, stale_labels FROM switchwise_bi.judges ORDER BY finished_at"
         ).fetchall()
     assert rows == [(None, None), (60, 0), (0, 60)]
+
+
+def test_what_judging_costs_is_told_apart_wherever_spend_is_told(
+    database_url: str, tmp_path: Path
+) -> None:
+    pages: list[str] = []
+
+    async def look(_told: Told, _url: str, _storage: Storage) -> None:
+        async with open_pages(database_url) as stored:
+            app = create_app(
+                stored,
+                plans=(),
+                token=None,
+                now=lambda: FIRST_SLOT_AFTER,
+                next_slot=lambda _plan: None,
+            )
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as web:
+                pages.append((await web.get("/")).text)
+
+    told = simulate(database_url, tmp_path, SMALL, after=look)[-1]
+
+    spend = told.document["spend"]
+    judge, models = (money(Decimal(spend[name])) for name in ("judge_usd", "models_usd"))
+    assert Decimal(spend["total_usd"]) == Decimal(spend["judge_usd"]) + Decimal(spend["models_usd"])
+    assert judge != models
+    assert f"(judge {judge})" in str(told.messages[-1]["blocks"])
+    assert f"models {models}, judge {judge}." in " ".join(remarks(told.document))
+    assert f"<dt>Judge</dt><dd>{judge}</dd>" in pages[0]
+    assert f"<dt>Models</dt><dd>{models}</dd>" in pages[0]
+    with psycopg.connect(database_url) as connection:
+        in_sql = connection.execute("SELECT cost_usd, judge_cost_usd FROM switchwise_bi.runs")
+        assert in_sql.fetchall() == [(Decimal(spend["models_usd"]), Decimal(spend["judge_usd"]))]
