@@ -11,7 +11,7 @@ from app.decision.readings import WEEKS_READ, drift_of, reading_of
 from app.domain.cases import Sample
 from app.domain.json_values import JsonObject
 from app.domain.prices import Price
-from app.domain.results import AdaptiveReport, CaseResult, DriftReport, JudgeReport
+from app.domain.results import AdaptiveReport, CaseResult, DriftReport, JudgeReport, PairedEvidence
 from app.domain.runs import Run, SpendLine
 from app.domain.scores import ScoreRecord
 from app.evaluation.canaries import canary_scores
@@ -41,6 +41,14 @@ async def week_of_evidence(
     people = human_evidence(plan, tools.evaluation, await tools.labels.labelled(plan.name))
     counts = run.trigger.counts
     history = await tools.runs.evidence(plan.name, since_week="") if counts else ()
+    earlier = await _earlier_this_week(history, run, tools)
+
+    def with_earlier(run_ids: Sequence[str], candidate: str) -> PairedEvidence | None:
+        if not all(earlier.get(run_id) for run_id in run_ids):
+            return None
+        joined = merge_runs([*(earlier[run_id] for run_id in run_ids), results])
+        return compare(joined, primary=plan.primary.name, candidate=candidate)
+
     return WeekOfEvidence(
         plan=plan,
         week=run.slot.iso_week,
@@ -61,7 +69,21 @@ async def week_of_evidence(
         head_to_head=lambda first, second: (
             compare(results, primary=second, candidate=first).evidence
         ),
+        with_earlier=with_earlier,
     )
+
+
+async def _earlier_this_week(
+    history: Sequence[StoredEvidence], run: Run, tools: RunTools
+) -> Mapping[str, Sequence[CaseResult]]:
+    """Results of the week's earlier Runs, charged at today's prices, by Run."""
+    run_ids = {
+        run_id for row in history if row.week == run.slot.iso_week for run_id in row.run_ids
+    } - {run.run_id}
+    return {
+        run_id: await tools.runs.repriced_results(run_id, tools.prices)
+        for run_id in sorted(run_ids)
+    }
 
 
 async def drift_of_week(

@@ -1,6 +1,6 @@
 """Decide: this week's evidence, the weeks before and the policy become verdicts and states."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -22,6 +22,10 @@ def _no_head_to_head(first: str, second: str) -> None:
     del first, second
 
 
+def _no_results(run_ids: Sequence[str], candidate: str) -> None:
+    del run_ids, candidate
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeekOfEvidence:
     """Everything a decision is made from.
@@ -29,8 +33,7 @@ class WeekOfEvidence:
     Attributes:
         plan: As frozen for the Run, all candidates included.
         week: ISO week of the Run's slot.
-        run_ids: Runs whose results `pairs` covers; earlier Runs of the week that are not among
-            them are pooled from what they stored.
+        run_ids: Runs whose results `pairs` covers.
         pairs: Per candidate that took part, its pairs with the primary.
         prices: Today's price of each contestant, None where unknown.
         evaluation: What must stay the same for qualities to be comparable, by label of Evaluator.
@@ -44,6 +47,9 @@ class WeekOfEvidence:
         closes_week: Whether this is the week's last slot, when evidence is looked at.
         rectifiers: Correction from human labels per candidate.
         head_to_head: Evidence of one candidate against another, to name a single best.
+        with_earlier: Pairs of a candidate over these Runs and earlier ones of the same week, rows
+            that several of them drew being one independent unit; None where the earlier results
+            are gone: then what those Runs stored is pooled.
     """
 
     plan: Plan
@@ -63,6 +69,7 @@ class WeekOfEvidence:
     closes_week: bool = True
     rectifiers: Mapping[str, Rectifier] = field(default_factory=dict)
     head_to_head: HeadToHead = _no_head_to_head
+    with_earlier: Callable[[Sequence[str], str], PairedEvidence | None] = _no_results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +94,7 @@ def decide(week: WeekOfEvidence) -> Decision:
 
     1. Take this week's pairs, unless the Run is incomplete, the judge is not to be believed or a
        price is unknown: then the week is unmeasured.
-    2. Join them with what earlier Runs of the same ISO week stored.
+    2. Join them with those of earlier Runs of the same ISO week.
     3. Pool the weeks of the epoch and test every window.
     4. Move the state, once a week, at the week's last slot.
     5. Name the verdict by the first rule that matches; rank those that qualify.
@@ -234,9 +241,13 @@ def _this_week(
     earlier = standing.held.same_week
     if earlier is None or not week.counts or set(earlier.run_ids) <= set(week.run_ids):
         return row
+    before = tuple(run for run in earlier.run_ids if run not in week.run_ids)
+    joined = week.with_earlier(before, candidate.name)
+    row = replace(row, run_ids=(*before, *week.run_ids))
+    if joined is not None and joined.evidence is not None:
+        return replace(row, evidence=joined.evidence, segments=dict(joined.segments))
     return replace(
         row,
-        run_ids=(*(run for run in earlier.run_ids if run not in week.run_ids), *week.run_ids),
         evidence=pool([earlier.evidence, row.evidence]),
         segments=_pooled_segments(earlier.segments, row.segments),
     )

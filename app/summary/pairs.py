@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from app.domain.attempts import NEEDS_OPERATOR, OURS, OUTAGE, FailureClass
 from app.domain.results import ALL, CaseResult, PairedEvidence, Segment
@@ -16,9 +17,10 @@ TURN = "turn"
 """Segment name under which first and later turns of conversations are told apart."""
 
 _UNKNOWN_COST = "unknown cost"
+_REPLAY_REFUSED = f"primary: {FailureClass.BAD_REQUEST}"
 
-#: On the primary: a cause outside both models, or a Case that production would not have served.
-_PRIMARY_SAYS_NOTHING = OUTAGE | OURS | {FailureClass.TOO_LARGE}
+#: On the primary: a cause outside both models, or a Case that production did not serve like this.
+_PRIMARY_SAYS_NOTHING = OUTAGE | OURS | {FailureClass.TOO_LARGE, FailureClass.BAD_REQUEST}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +40,11 @@ def compare(results: Iterable[CaseResult], *, primary: str, candidate: str) -> P
     """Reduce the pairs of a candidate and the primary to Evidence, whole and per segment.
 
     Anchors stay out. A pair is dropped, and counted, when the primary failed for a cause outside
-    both models (an outage, our own budget), when the Case is too large for the primary, when our
-    budget kept the candidate from being asked, or when what either cost is unknown. Any other
-    failure of the candidate is its own: quality 0 at full cost.
+    both models (an outage, our own budget), when the Case is too large for the primary or its
+    endpoint refused a prompt that production served, when our budget kept the candidate from being
+    asked, or when what a successful response or the primary cost is unknown. Any other failure of
+    the candidate is its own: quality 0 at full cost, which is the most that any of its responses
+    cost where nobody counted it.
 
     Args:
         results: What every model did on every Case of the Run or week.
@@ -49,8 +53,10 @@ def compare(results: Iterable[CaseResult], *, primary: str, candidate: str) -> P
     """
     pairs = paired(results, primary=primary, candidate=candidate)
     kept, dropped = _keep(pairs)
+    uncounted = sum(not pair.is_cost_known for pair in kept) + dropped.get(_UNKNOWN_COST, 0)
+    kept = _charged(kept)
     evidence = _evidence(kept, pairs)
-    trouble = _trouble(pairs, dropped)
+    trouble = _trouble(pairs, dropped, uncounted)
     is_unscored = evidence is not None and evidence.unscored > MAX_UNSCORED_SHARE
     return PairedEvidence(
         candidate=candidate,
@@ -77,7 +83,7 @@ def paired(results: Iterable[CaseResult], *, primary: str, candidate: str) -> tu
 def merge_runs(runs: Sequence[Sequence[CaseResult]]) -> tuple[CaseResult, ...]:
     """Join the results of several Runs of one week, each weighing as many rows as it drew.
 
-    Conversations that appear in several Runs stay one independent unit.
+    Conversations and logged rows that appear in several Runs stay one independent unit.
     """
     drawn = [_rows_drawn(run) for run in runs]
     total = sum(drawn)
@@ -117,9 +123,12 @@ def turn_of(row: CaseResult) -> str:
 
 
 def conversation_of(row: CaseResult) -> tuple[str, str]:
-    """The independent unit a row belongs to: its conversation, else the row alone."""
+    """The independent unit a result belongs to: its conversation, else its logged row.
+
+    Two Runs of a week that drew the same row asked the same prompt twice: one unit, not two.
+    """
     if row.conversation is None:
-        return ("case", row.case_id)
+        return ("row", row.source_id or row.case_id)
     return ("conversation", row.conversation)
 
 
@@ -144,9 +153,29 @@ def _drop_reason(pair: Pair) -> str | None:
         return f"primary: {failure}"
     if pair.candidate.failure_class is FailureClass.BUDGET:
         return "candidate not asked: budget"
-    if not pair.is_cost_known:
+    if not pair.primary.is_cost_known:
+        return _UNKNOWN_COST
+    if pair.candidate.is_success and not pair.candidate.is_cost_known:
         return _UNKNOWN_COST
     return None
+
+
+def _charged(kept: Sequence[Pair]) -> list[Pair]:
+    """Charge a failure whose cost nobody counted with the most that any response cost.
+
+    Left out it would flatter the candidate twice: by the quality it lost and by what was paid.
+    """
+    known = [pair.candidate.spend_usd for pair in kept if pair.candidate.is_cost_known]
+    most = max(known, default=Decimal(0))
+    return [
+        pair
+        if pair.candidate.is_cost_known
+        else replace(
+            pair,
+            candidate=replace(pair.candidate, spend_usd=max(most, pair.candidate.spend_usd)),
+        )
+        for pair in kept
+    ]
 
 
 def _segment_evidence(kept: Sequence[Pair]) -> dict[str, Evidence]:
@@ -203,7 +232,7 @@ def _outage(pairs: Sequence[Pair], side: Callable[[Pair], CaseResult]) -> float:
     return min(lost / total, 1.0) if total > 0 else 0.0
 
 
-def _trouble(pairs: Sequence[Pair], dropped: Mapping[str, int]) -> str | None:
+def _trouble(pairs: Sequence[Pair], dropped: Mapping[str, int], uncounted: int) -> str | None:
     """Say what keeps the pairs from being measured that more Cases would not cure."""
     if not pairs:
         return "no Case was run on both models"
@@ -214,9 +243,14 @@ def _trouble(pairs: Sequence[Pair], dropped: Mapping[str, int]) -> str | None:
         reason = _outage_reason(who, rows)
         if reason is not None:
             return reason
-    unknown = dropped.get(_UNKNOWN_COST, 0)
-    if unknown > MAX_UNKNOWN_COST_SHARE * len(pairs):
-        return f"the cost of {unknown} of {len(pairs)} pairs is unknown (calls cut off midway)"
+    if uncounted > MAX_UNKNOWN_COST_SHARE * len(pairs):
+        return f"the cost of {uncounted} of {len(pairs)} pairs is unknown (calls cut off midway)"
+    refused = dropped.get(_REPLAY_REFUSED, 0)
+    if refused > MAX_OUTAGE_SHARE * len(pairs):
+        return (
+            f"the primary's endpoint refused {refused} of {len(pairs)} prompts as bad requests, "
+            "though production served them: its parameters or its logged shape need mending"
+        )
     return None
 
 

@@ -220,6 +220,22 @@ def test_runs_of_one_week_become_one_row() -> None:
     assert sunday.comparisons[0].window_weeks == 1
 
 
+def test_runs_of_one_week_are_joined_by_their_results_where_these_are_kept() -> None:
+    monday = decide(week(closes_week=False, run_ids=("monday",)))
+    asked: list[tuple[tuple[str, ...], str]] = []
+
+    def with_earlier(run_ids: Sequence[str], candidate: str) -> PairedEvidence:
+        asked.append((tuple(run_ids), candidate))
+        return pairs("good", n=500)
+
+    sunday = decide(week(run_ids=("sunday",), with_earlier=with_earlier, **after(monday)))
+
+    row = sunday.evidence[0]
+    assert asked[0] == (("monday",), "good")
+    assert row.run_ids == ("monday", "sunday")
+    assert row.evidence.n == 500
+
+
 def test_results_of_all_runs_of_a_week_replace_what_the_earlier_stored() -> None:
     monday = decide(week(closes_week=False, run_ids=("monday",)))
 

@@ -123,6 +123,45 @@ def test_a_pair_of_unknown_cost_is_dropped_and_counted() -> None:
     assert week.dropped == {"unknown cost": 1}
 
 
+def test_a_failure_whose_cost_nobody_counted_is_kept_at_the_most_that_a_response_cost() -> None:
+    cut = case_result("c", 3, failure=FailureClass.PROTOCOL, cost=0, is_cost_known=False)
+    counted = case_result("c", 3, failure=FailureClass.PROTOCOL, cost="0.012")
+
+    week = compare(both(40, {3: cut}), primary="p", candidate="c")
+
+    assert week.evidence == compare(both(40, {3: counted}), primary="p", candidate="c").evidence
+    assert week.evidence is not None
+    assert week.evidence.n10 == pytest.approx(1.0)
+    assert week.dropped == {}
+
+
+def test_failures_of_unknown_cost_cannot_vanish_from_a_weeks_losses() -> None:
+    cut = {
+        i: case_result("c", i, failure=FailureClass.PROTOCOL, cost=0, is_cost_known=False)
+        for i in range(10)
+    }
+
+    week = compare(both(100, cut), primary="p", candidate="c")
+
+    assert week.evidence is not None
+    assert week.evidence.n == 100
+    assert week.evidence.n10 == pytest.approx(10.0)
+
+
+def test_prompts_that_the_replay_could_not_send_say_nothing_about_the_primary() -> None:
+    refused = {i: case_result("p", i, failure=FailureClass.BAD_REQUEST, cost=0) for i in range(3)}
+
+    few = compare(both(100, {}, refused), primary="p", candidate="c")
+    many = compare(both(40, {}, refused), primary="p", candidate="c")
+
+    assert few.evidence is not None
+    assert few.evidence.n01 == 0.0
+    assert few.dropped == {"primary: bad_request": 3}
+    assert few.reason is None
+    assert many.needs_mending
+    assert "refused 3 of 40 prompts as bad requests" in str(many.reason)
+
+
 def test_too_many_unknown_costs_leave_the_week_unmeasured() -> None:
     cut = {i: replace(case_result("c", i), is_cost_known=False) for i in range(5)}
 
@@ -252,6 +291,23 @@ def test_runs_of_one_week_weigh_what_they_drew() -> None:
 
     assert sum(row.weight for row in merged) == pytest.approx(1.0)
     assert sum(row.weight * (row.quality or 0.0) for row in merged) == pytest.approx(0.25)
+
+
+def test_a_row_that_several_runs_of_a_week_drew_is_one_independent_unit() -> None:
+    rng = np.random.default_rng(5)
+    once = world(rng, 40, {"p": (0.8, 1.0), "c": (0.7, 0.5)}, run="mon")
+    daily = [
+        [replace(row, case_id=f"{day}-{row.source_id}", weight=1 / 40) for row in once]
+        for day in ("mon", "tue", "wed")
+    ]
+
+    alone = compare(merge_runs(daily[:1]), primary="p", candidate="c").evidence
+    joined = compare(merge_runs(daily), primary="p", candidate="c").evidence
+
+    assert alone is not None
+    assert joined is not None
+    assert joined.clusters == 40
+    np.testing.assert_allclose(joined.cov, alone.cov)
 
 
 def test_turns_are_a_segment_only_where_both_occur() -> None:
