@@ -332,7 +332,10 @@ class PostgresRuns:
             .scalar_subquery()
         )
         query = select(CASES).where(
-            CASES.c.run_id == last, CASES.c.is_anchor, CASES.c.body.is_not(None)
+            CASES.c.run_id == last,
+            CASES.c.is_anchor,
+            CASES.c.body.is_not(None),
+            CASES.c.body[_REDACTED].is_(None),
         )
         async with self._database.transaction() as connection:
             rows = await connection.execute(query.order_by(CASES.c.ordinal))
@@ -341,18 +344,16 @@ class PostgresRuns:
     async def earlier_cases(self, plan_name: str, *, before_run: str, limit: int) -> Sequence[Case]:
         """Cases of earlier complete Runs that can become anchors, newest Runs first.
 
-        Only those that were answered: with candidates dropped early, many Cases never are.
+        Only those that were answered: with candidates dropped early, many Cases never are. And
+        only those whose texts are stored as they were: repeated without what redaction took out,
+        a prompt would be another prompt.
         """
-        is_answered = (
-            select(ATTEMPTS.c.attempt_id)
-            .where(
-                ATTEMPTS.c.run_id == CASES.c.run_id,
-                ATTEMPTS.c.case_id == CASES.c.case_id,
-                ATTEMPTS.c.purpose == Purpose.REPLAY.value,
-                ATTEMPTS.c.is_final,
-                ATTEMPTS.c.reply.is_not(None),
-            )
-            .exists()
+        replies = select(ATTEMPTS.c.attempt_id).where(
+            ATTEMPTS.c.run_id == CASES.c.run_id,
+            ATTEMPTS.c.case_id == CASES.c.case_id,
+            ATTEMPTS.c.purpose == Purpose.REPLAY.value,
+            ATTEMPTS.c.is_final,
+            ATTEMPTS.c.reply.is_not(None),
         )
         query = (
             select(CASES)
@@ -364,7 +365,9 @@ class PostgresRuns:
                 RUNS.c.trigger != Trigger.HAND.value,
                 ~CASES.c.is_anchor,
                 CASES.c.body.is_not(None),
-                is_answered,
+                CASES.c.body[_REDACTED].is_(None),
+                replies.exists(),
+                ~replies.where(ATTEMPTS.c.reply[_REDACTED].is_not(None)).exists(),
             )
             .order_by(RUNS.c.slot_at.desc(), CASES.c.ordinal)
             .limit(limit)
@@ -544,6 +547,9 @@ class PostgresRuns:
 # --- parts --------------------------------------------------------------------------------------
 
 
+#: Marks a stored body or reply that redaction has changed.
+_REDACTED = "redacted"
+
 _QUARANTINED = text("""
     WITH tried AS (
       SELECT c.prompt_hash, a.run_id, count(*) AS attempts,
@@ -695,7 +701,7 @@ async def _clean_bodies(
             {f"new_{name}": fresh[name] for name in texts}
             | {f"key_{column.name}": row[column.name] for column in key}
             for row in rows.mappings()
-            if (fresh := {name: _cleaned(row[name], clean) for name in texts})
+            if (fresh := {name: _marked(name, row[name], clean) for name in texts})
             != {name: row[name] for name in texts}
         ]
         if changed:
@@ -709,6 +715,14 @@ async def _clean_bodies(
             )
             values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in texts}
             await connection.execute(statement.values(values), changed)
+
+
+def _marked(name: str, value: object, clean: Callable[[str], str]) -> object:
+    """The cleaned value; a body or reply that was changed by it says so."""
+    fresh = _cleaned(value, clean)
+    if name in {"body", "reply"} and isinstance(fresh, dict) and fresh != value:
+        return {**fresh, _REDACTED: True}
+    return fresh
 
 
 def _key_columns(table: Table) -> tuple[Column[Any], ...]:

@@ -337,6 +337,26 @@ async def test_anchors_come_from_the_last_complete_run_that_counts(storage: Stor
     assert list(await storage.runs.anchors(PLAN.name, before_run=third.run_id)) == [anchor]
 
 
+async def test_what_redaction_changed_is_not_repeated_as_an_anchor(storage: Storage) -> None:
+    begun = await begin_run(storage.runs, plan=PLAN)
+    for case, words in enumerate(("write to Ann", "write")):
+        sent = opening(begun, case=case)
+        await storage.journal.open(sent)
+        await storage.journal.settle(outcome(sent, completion(words)))
+    await storage.runs.finish(ending(begun.run))
+    later = await requested(storage, 1)
+
+    async def usable() -> list[str]:
+        found = await storage.runs.earlier_cases(PLAN.name, before_run=later.run_id, limit=9)
+        return [case.source_id for case in found]
+
+    assert await usable() == ["row-0", "row-1"]
+    await storage.runs.scrub(begun.run.run_id, lambda text: text.replace("Ann", "[name]"))
+    assert await usable() == ["row-1"]
+    await storage.runs.scrub(begun.run.run_id, lambda text: text.replace("How are", "[words]"))
+    assert await usable() == []
+
+
 # --- shards -------------------------------------------------------------------------------------
 
 

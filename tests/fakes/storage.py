@@ -112,6 +112,7 @@ class Memory:
     alerts: list[OpenAlert] = field(default_factory=list)
     outbox: dict[int, _Message] = field(default_factory=dict)
     scrubbed: set[str] = field(default_factory=set)
+    redacted: set[str] = field(default_factory=set)
     _back: asyncio.Event = field(default_factory=asyncio.Event)
     is_away: bool = False
 
@@ -402,7 +403,8 @@ class MemoryRuns:
 
     async def anchors(self, plan_name: str, *, before_run: str) -> Sequence[Case]:
         runs = self._complete(plan_name, before_run)
-        return self._kept(runs[0].run_id)[1] if runs else ()
+        kept = self._kept(runs[0].run_id)[1] if runs else ()
+        return [case for case in kept if case.case_id not in self.memory.redacted]
 
     async def earlier_cases(self, plan_name: str, *, before_run: str, limit: int) -> Sequence[Case]:
         runs = self._complete(plan_name, before_run)
@@ -411,6 +413,7 @@ class MemoryRuns:
             for run in runs
             for case in self._kept(run.run_id)[0]
             if self._is_answered(run.run_id, case.case_id)
+            and case.case_id not in self.memory.redacted
         ][:limit]
 
     async def scrub(self, run_id: str, clean: Callable[[str], str] | None) -> None:
@@ -746,15 +749,25 @@ class MemoryRuns:
 
     def _clean(self, run_id: str, clean: Callable[[str], str]) -> None:
         sample = self.memory.samples[run_id]
-        self.memory.samples[run_id] = replace(
+        cleaned_sample = replace(
             sample,
             cases=tuple(_clean_case(case, clean) for case in sample.cases),
             anchors=tuple(_clean_case(case, clean) for case in sample.anchors),
         )
+        for before, after in zip(
+            (*sample.cases, *sample.anchors),
+            (*cleaned_sample.cases, *cleaned_sample.anchors),
+            strict=True,
+        ):
+            if before != after:
+                self.memory.redacted.add(before.case_id)
+        self.memory.samples[run_id] = cleaned_sample
         for attempt in self._attempts_of(run_id):
             outcome = attempt.outcome
             if outcome is not None and isinstance(outcome.result, Completion):
                 cleaned_reply = replace(outcome.result, text=clean(outcome.result.text))
+                if cleaned_reply != outcome.result and attempt.opening.purpose is Purpose.REPLAY:
+                    self.memory.redacted.add(attempt.opening.case_id)
                 attempt.outcome = replace(outcome, result=cleaned_reply)
         for key, record in self.memory.scores.items():
             if key[0] == run_id:
