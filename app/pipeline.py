@@ -22,9 +22,11 @@ from app.domain.cases import Case, Sample, Window
 from app.domain.errors import (
     BudgetExhausted,
     GatewayRefused,
+    LogSourceAway,
     NothingToReplay,
     RunStuck,
     StorageUnavailable,
+    SwitchwiseError,
     UnknownPrice,
 )
 from app.domain.json_values import JsonObject
@@ -32,16 +34,14 @@ from app.domain.models import ModelSpec
 from app.domain.plans import Plan
 from app.domain.prices import Price
 from app.domain.results import AdaptiveReport, JudgeReport
-from app.domain.runs import Run, RunStatus, Shard, SpendLine
+from app.domain.runs import Run, RunStatus, Shard, SpendLine, Trigger
 from app.domain.scores import ScoreRecord
 from app.evaluation.human_labels import human_evidence
 from app.evaluation.reliability import judge_report
-from app.ports import (
-    RunResults,
-)
+from app.ports import RunResults, Scrub
 from app.replay.cases import ReplayOrder, replay_case
 from app.replay.shards import cut_shards, shards_at_once, work_in_process
-from app.run_tools import Progress, RunTools
+from app.run_tools import EndTools, Progress, RunTools
 from app.sampling.anchors import choose_anchors, is_new_month
 from app.sampling.draw import DrawRequest, draw_sample
 from app.sampling.identity import case_id_of
@@ -64,6 +64,7 @@ CANARY_ORDINAL = -1
 _STORAGE_PAUSE_S = 2.0
 _ANCHOR_POOL = 400
 _T = TypeVar("_T")
+_Passing = tuple[type[SwitchwiseError], ...]
 
 
 async def execute(run: Run, tools: RunTools) -> JsonObject:
@@ -91,7 +92,7 @@ async def execute(run: Run, tools: RunTools) -> JsonObject:
 async def _to_the_end(run: Run, tools: RunTools) -> JsonObject:
     """Work a Run that is ours; trouble with the database is waited out."""
     try:
-        sample = await _patiently(tools, lambda: ensure_sample(run, tools))
+        sample = await _patiently(tools, lambda: ensure_sample(run, tools), _passing(run))
         begun = replace(run, window=sample.window)
         while shards := await _patiently(tools, lambda: next_shards(begun, sample, tools)):
             await _work_all(begun, shards, tools)
@@ -118,13 +119,24 @@ async def _once(
     return await end(run, tools, **how)
 
 
-async def _patiently(tools: RunTools, step: Callable[[], Awaitable[_T]]) -> _T:
-    """Take a step that may be repeated, again while the database is away for minutes."""
+def _passing(run: Run) -> _Passing:
+    """What is waited out: nobody watches a slot's Run, an operator had better be told at once."""
+    if run.trigger is Trigger.SCHEDULE:
+        return (StorageUnavailable, LogSourceAway)
+    return (StorageUnavailable,)
+
+
+async def _patiently(
+    tools: RunTools,
+    step: Callable[[], Awaitable[_T]],
+    passing: _Passing = (StorageUnavailable,),
+) -> _T:
+    """Take a step that may be repeated, again while a database is away for minutes."""
     began = tools.clock.monotonic()
     while True:
         try:
             return await step()
-        except StorageUnavailable:
+        except passing:
             if tools.clock.monotonic() - began > PATIENCE_S:
                 raise
             await tools.caller.pause(_STORAGE_PAUSE_S)
@@ -453,13 +465,13 @@ async def conclude(
             open_alerts=messages.states,
             error_code=None if status is RunStatus.DONE else status.value,
             error_message=why,
+            scrub=_scrub(tools),
         )
     )
-    await _scrub(run, tools)
     return told
 
 
-async def _messages(outcome: Outcome, tools: RunTools, now: datetime) -> Messages:
+async def _messages(outcome: Outcome, tools: EndTools, now: datetime) -> Messages:
     """What the Run has to say; nothing when it was asked to keep quiet."""
     if not tools.is_told:
         return Messages()
@@ -467,7 +479,7 @@ async def _messages(outcome: Outcome, tools: RunTools, now: datetime) -> Message
     return compose_alerts(outcome, known, now=now)
 
 
-async def fail(run: Run, tools: RunTools, error: Exception) -> JsonObject:
+async def fail(run: Run, tools: EndTools, error: Exception) -> JsonObject:
     """End a Run that cannot go on: stored as failed, told once with what to mend."""
     finished_at = tools.clock.now()
     outcome = Outcome(
@@ -507,21 +519,21 @@ async def fail(run: Run, tools: RunTools, error: Exception) -> JsonObject:
             open_alerts=messages.states,
             error_code=type(error).__name__,
             error_message=str(error),
+            scrub=_scrub(tools),
         )
     )
-    await _scrub(run, tools)
     return told
 
 
-async def _scrub(run: Run, tools: RunTools) -> None:
-    """Keep of the bodies what the plan allows, now that the Run is final."""
+def _scrub(tools: EndTools) -> Scrub | None:
+    """What becomes of the texts of a final Run that the plan does not allow to be kept."""
     match tools.plan.privacy.store_bodies:
         case "full":
-            return
+            return None
         case "redacted":
-            await tools.runs.scrub(run.run_id, tools.clean_body)
+            return Scrub(clean=tools.clean_body)
         case "none":
-            await tools.runs.scrub(run.run_id, None)
+            return Scrub()
 
 
 def _sum(spend: Sequence[SpendLine], purpose: Purpose) -> Decimal:

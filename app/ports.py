@@ -329,6 +329,17 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scrub:
+    """What becomes of a Run's stored texts once it is final.
+
+    Attributes:
+        clean: Makes the form that may be kept; None removes every text.
+    """
+
+    clean: Callable[[str], str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResults:
     """Everything that is committed at the end of a Run, in one transaction.
 
@@ -337,6 +348,7 @@ class RunResults:
         alerts: What goes to the outbox.
         drift_reading: What the week says about drift, for later weeks to compare with.
         open_alerts: Changes of alert state that the alerts tell of.
+        scrub: What the plan allows of the stored texts, now that the Run is final; None keeps all.
     """
 
     run_id: str
@@ -355,6 +367,7 @@ class RunResults:
     drift_reading: JsonObject | None = None
     error_code: str | None = None
     error_message: str | None = None
+    scrub: Scrub | None = None
 
 
 class RunStore(Protocol):
@@ -551,6 +564,9 @@ class AlertStore(Protocol):
         self, key: str, *, reason: str, until: datetime | None, now: datetime
     ) -> OpenAlert | None:
         """Acknowledge an open alert; None when there is no such open alert."""
+
+    async def retry_failed(self, plan_name: str, *, now: datetime) -> int:
+        """Make messages that were given up due again, for when it was mended; count them."""
 
     async def failing(self, plan_name: str) -> Sequence[StuckDelivery]:
         """Messages given up, and those that failed several times, oldest first."""

@@ -59,6 +59,38 @@ class RunTools:
     hand_out: "HandOut | None" = None
 
 
+class EndTools(Protocol):
+    """What of the RunTools is needed to end a Run, even one that was never begun."""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan."""
+
+    @property
+    def runs(self) -> RunStore:
+        """Where the end is stored."""
+
+    @property
+    def alerts(self) -> AlertStore:
+        """What is known already."""
+
+    @property
+    def clock(self) -> Clock:
+        """The injected clock."""
+
+    @property
+    def clean_body(self) -> Callable[[str], str]:
+        """Makes the form of a text that may be kept."""
+
+    @property
+    def next_slot(self) -> Slot | None:
+        """The slot after this Run."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the Run may send messages."""
+
+
 class HandOut(Protocol):
     """Has shards worked by other processes."""
 

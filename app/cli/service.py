@@ -1,30 +1,33 @@
 """The service: daemon and health pages in one process, until it is told to stop."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import structlog
 
 from app.cli.http_server import listening, serving
-from app.daemon.service import Daemon, DaemonTools, Execute
+from app.daemon.service import Daemon, DaemonTools, Execute, GiveUp, Health
 from app.daemon.slots import next_slots
 from app.domain.errors import ConfigError, SwitchwiseError
 from app.domain.plans import Plan, Server
 from app.domain.runs import Run, RunStatus, Slot
-from app.ports import Clock, Notifier
+from app.pipeline import LEASE_S, fail
+from app.ports import AlertStore, Clock, Notifier, RunStore
+from app.sampling.redaction import Redactor
 from app.settings import Settings
 from app.storage import metrics_queries
 from app.storage.engine import Database
-from app.storage.metrics_queries import Gauge
+from app.storage.metrics_queries import Gauge, Lease
 from app.storage.migrations import require_current
 from app.web.application import create_app
 from app.web.health import Check, health_routes
-from app.web.metrics import ReadGauges, metrics_routes
+from app.web.metrics import metrics_routes
 from app.web.security import require_safe_bind
 from app.wiring import (
     RunOptions,
@@ -44,7 +47,10 @@ from app.wiring import (
 )
 
 ANSWER_WITHIN_S = 5.0
-MOST_MISSED_TICKS = 4
+MOST_MISSED_TICKS = 3
+MOST_LAG_S = 10.0
+FORCED_AFTER_S = 1.0
+"""A second signal ends the process at once, unless it comes with the first."""
 
 _log = structlog.get_logger(__name__)
 
@@ -109,10 +115,26 @@ async def _work_shards(
 
 
 def _stopped_by_signals() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; a later one ends the process where it stands.
+
+    That is as safe as any crash: what is settled is kept, the rest is resumed.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    asked_at = 0.0
+
+    def ask(number: signal.Signals) -> None:
+        nonlocal asked_at
+        if not stop.is_set():
+            asked_at = loop.time()
+            _log.info("stopping", signal=number.name, note="calls in flight settle first")
+            stop.set()
+        elif loop.time() - asked_at >= FORCED_AFTER_S:
+            _log.warning("stopped at once", signal=number.name)
+            os._exit(128 + number)  # PID 1 has no default action to fall back on
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, ask, number)
     return stop
 
 
@@ -140,7 +162,7 @@ async def _serve(
         open_storage(dsn, clock, plans) as storage,
         _notifiers(plans, clock) as notifiers,
         shared_work(plans, storage, settings, owner=owner, most_calls=most_calls) as work,
-        _gauges(dsn, clock) as read_gauges,
+        _opened(dsn) as watching,
         open_pages(dsn) as pages,
     ):
         tools = DaemonTools(
@@ -151,6 +173,7 @@ async def _serve(
             heartbeat=heartbeat(),
             free_abandoned=lambda run_id: free_abandoned(run_id, storage.runs),
             execute=_executor(settings, storage, clock, stop, owner, work),
+            give_up=_giving_up(storage, clock, owner),
             seed_for=seed_for,
             stop=stop,
             owner=owner,
@@ -158,8 +181,11 @@ async def _serve(
         )
         daemon = Daemon(plans, tools)
         routes = [
-            *health_routes(alive=_alive(daemon, storage, clock, tools.tick_s), ready=_ready(dsn)),
-            *metrics_routes(read_gauges),
+            *health_routes(
+                alive=_alive(daemon.health, watching, clock, owner, tools.tick_s),
+                ready=_ready(dsn),
+            ),
+            *metrics_routes(_gauges(watching, clock), own=lambda: _own_gauges(daemon.health)),
         ]
         site = create_app(
             pages,
@@ -183,18 +209,55 @@ def _upcoming(plan: Plan, clock: Clock) -> Slot | None:
 
 
 @asynccontextmanager
-async def _gauges(dsn: str, clock: Clock) -> AsyncIterator[ReadGauges]:
-    """Reads what is scraped, over a connection of its own."""
+async def _opened(dsn: str) -> AsyncIterator[Database]:
+    """The results database over a connection of its own, for those who watch us."""
     database = Database(dsn, pool_size=1)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def _gauges(database: Database, clock: Clock) -> Callable[[], Awaitable[Sequence[Gauge]]]:
+    """Reads what is scraped from the rows."""
 
     async def read() -> Sequence[Gauge]:
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            return await metrics_queries.read_gauges(database, now=clock.now())
+            leases = await metrics_queries.read_leases(database)
+            return [
+                *await metrics_queries.read_gauges(database, now=clock.now()),
+                Gauge(
+                    name="switchwise_lease_age_seconds",
+                    help="Since the lease of a running run was renewed last",
+                    labels=("plan",),
+                    values=[((lease.plan_name,), _age_s(lease, clock)) for lease in leases],
+                ),
+            ]
 
-    try:
-        yield read
-    finally:
-        await database.close()
+    return read
+
+
+def _own_gauges(health: Health) -> Sequence[Gauge]:
+    """What is scraped of this process, whether or not the database answers."""
+    return [
+        Gauge(
+            name="switchwise_loop_lag_seconds",
+            help="Worst lateness of the event loop in the last minute",
+            labels=(),
+            values=[((), health.lag_s)],
+        ),
+        Gauge(
+            name="switchwise_tasks",
+            help="Tasks of the event loop",
+            labels=(),
+            values=[((), float(len(asyncio.all_tasks())))],
+        ),
+    ]
+
+
+def _age_s(lease: Lease, clock: Clock) -> float:
+    """Seconds since the lease was renewed; more than it lasts once it ran out."""
+    return max(0.0, LEASE_S - (lease.until - clock.now()).total_seconds())
 
 
 def _housekeeping(dsn: str, plans: Sequence[Plan], clock: Clock) -> Callable[[], Awaitable[None]]:
@@ -232,6 +295,38 @@ def _executor(
     return execute
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ending:
+    """What a Run is ended with when its plan does not even let it begin."""
+
+    plan: Plan
+    runs: RunStore
+    alerts: AlertStore
+    clock: Clock
+    clean_body: Callable[[str], str]
+    next_slot: Slot | None
+    is_told: bool = True
+
+
+def _giving_up(storage: Storage, clock: Clock, owner: str) -> GiveUp:
+    """What ends a Run as failed, unless another process took it meanwhile."""
+
+    async def give_up(run: Run, plan: Plan, error: SwitchwiseError) -> None:
+        if await storage.runs.holder(run.run_id) not in {None, owner}:
+            return
+        ending = _Ending(
+            plan=plan,
+            runs=storage.runs,
+            alerts=storage.alerts,
+            clock=clock,
+            clean_body=Redactor(plan.privacy.redact).text,
+            next_slot=_upcoming(plan, clock),
+        )
+        await fail(run, ending, error)
+
+    return give_up
+
+
 @asynccontextmanager
 async def _notifiers(plans: Sequence[Plan], clock: Clock) -> AsyncIterator[Mapping[str, Notifier]]:
     """What delivers the messages of each plan; the console is stdout."""
@@ -242,23 +337,40 @@ async def _notifiers(plans: Sequence[Plan], clock: Clock) -> AsyncIterator[Mappi
         yield made
 
 
-def _alive(daemon: Daemon, storage: Storage, clock: Clock, tick_s: float) -> Check:
-    """Whether ticks reach the database and the loop keeps up."""
+def _alive(health: Health, database: Database, clock: Clock, owner: str, tick_s: float) -> Check:
+    """Whether ticks reach the database, the loop keeps up and the leases held here are renewed."""
 
     async def check() -> tuple[bool, Mapping[str, object]]:
-        health = daemon.health
         since = None if health.ticked_at is None else clock.monotonic() - health.ticked_at
-        answers = await _answers(storage)
-        is_ticking = since is not None and since < tick_s * MOST_MISSED_TICKS
-        return answers and is_ticking, {
-            "database": answers,
+        leases = await _leases(database)
+        ages = {lease.plan_name: _age_s(lease, clock) for lease in leases or ()}
+        ours = {lease.plan_name for lease in leases or () if lease.owner == owner}
+        is_well = (
+            leases is not None
+            and since is not None
+            and since < tick_s * MOST_MISSED_TICKS
+            and health.lag_s < MOST_LAG_S
+            and all(ages[name] < LEASE_S for name in ours)
+        )
+        return is_well, {
+            "database": leases is not None,
             "seconds_since_tick": None if since is None else round(since, 1),
             "loop_lag_seconds": round(health.lag_s, 3),
+            "lease_age_seconds": {name: round(age_s, 1) for name, age_s in ages.items()},
             "last_error": health.last_error,
             "running": dict(health.running),
         }
 
     return check
+
+
+async def _leases(database: Database) -> Sequence[Lease] | None:
+    """The leases of all running Runs, None when the database does not answer in time."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            return await metrics_queries.read_leases(database)
+    except (TimeoutError, SwitchwiseError):
+        return None
 
 
 def _ready(dsn: str) -> Check:
@@ -275,12 +387,3 @@ def _ready(dsn: str) -> Check:
         return True, {}
 
     return check
-
-
-async def _answers(storage: Storage) -> bool:
-    try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
-            await storage.runs.plan_names()
-    except (TimeoutError, SwitchwiseError):
-        return False
-    return True

@@ -6,23 +6,41 @@ or vanish; a slot has one Run, and a Run one holder.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import traceback
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from app.alerting.delivery import deliver_due
 from app.alerting.slots import missed_alert, skipped_alert
-from app.daemon.slots import latest_due_slot, slots_between
-from app.domain.errors import FenceLost, RunInProgress, RunInterrupted, SwitchwiseError
+from app.daemon.slots import latest_due_slot, next_slots, slots_between
+from app.domain.errors import (
+    ConfigError,
+    FenceLost,
+    LogSourceError,
+    RunInProgress,
+    RunInterrupted,
+    RunStuck,
+    SchemaMismatch,
+    StorageUnavailable,
+    SwitchwiseError,
+)
 from app.domain.plans import Plan
 from app.domain.runs import Run, RunStatus, Slot, Trigger
 from app.ports import AlertStore, Clock, Heartbeat, Notifier, RunStore
 
-TICK_S = 5.0
+TICK_S = 30.0
+LOOK_S = 5.0
+"""How often Runs that nobody holds are looked for, and a tick that failed is tried again."""
+WATCH_S = 1.0
+"""How often the clock is asked whether a slot fell due since the last tick."""
+MOST_VAIN_TRIES = 3
 GRACE_S = 18.0
 OUTBOX_S = 2.0
 HOUSEKEEPING_S = 24 * 3600
@@ -32,6 +50,7 @@ FIRST_HOUSEKEEPING_S = 300
 
 _log = structlog.get_logger(__name__)
 Execute = Callable[[Run, Plan], Awaitable[RunStatus]]
+GiveUp = Callable[[Run, Plan, SwitchwiseError], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +59,7 @@ class DaemonTools:
 
     Attributes:
         execute: Works a Run to its end and returns the status it ended with.
+        give_up: Ends a Run that cannot be worked as failed, with one message that says why.
         free_abandoned: Gives a Run's lease back when its holder has certainly ended.
         seed_for: The seed of a slot's Run.
         stop: Set to stop; calls in flight end and settle.
@@ -52,6 +72,7 @@ class DaemonTools:
     notifiers: Mapping[str, Notifier]
     heartbeat: Heartbeat
     execute: Execute
+    give_up: GiveUp
     free_abandoned: Callable[[str], Awaitable[None]]
     seed_for: Callable[[Plan, Slot], int]
     stop: asyncio.Event
@@ -62,18 +83,23 @@ class DaemonTools:
 
 @dataclass(slots=True)
 class Health:
-    """What the daemon knows about itself, for /healthz.
+    """What the daemon knows about itself, for /healthz and /metrics.
 
     Attributes:
         ticked_at: Monotonic seconds of the last tick that reached the database.
-        lag_s: How late the last tick was: the event loop's lag.
+        lags_s: How late the event loop woke the daemon, each second of the last minute.
+        running: Run ids by plan, of the Runs worked here.
     """
 
     ticked_at: float | None = None
-    lag_s: float = 0.0
-    is_ticking: bool = False
+    lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=60))
     last_error: str | None = None
     running: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lag_s(self) -> float:
+        """The worst lag of the event loop in the last minute."""
+        return max(self.lags_s, default=0.0)
 
 
 class Daemon:
@@ -83,6 +109,9 @@ class Daemon:
         self._plans = tuple(plans)
         self._tools = tools
         self._working: dict[str, asyncio.Task[None]] = {}
+        self._ticking = asyncio.Lock()
+        self._next_due: datetime | None = None
+        self._vain_tries: Counter[str] = Counter()
         self.health = Health()
 
     async def serve(self) -> None:
@@ -108,22 +137,32 @@ class Daemon:
                 next_run_time=datetime.fromtimestamp(time.time() + FIRST_HOUSEKEEPING_S, UTC),
             )
         scheduler.start()
-        deliveries = asyncio.create_task(self._deliver_until_stopped())
+        around = [
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._feel_lag()),
+            asyncio.create_task(self._deliver_until_stopped()),
+        ]
         try:
             await self._tick_safely()
             await self._tools.stop.wait()
         finally:
             scheduler.shutdown(wait=False)
             await self._wind_down()
-            deliveries.cancel()
-            with suppress(asyncio.CancelledError):
-                await deliveries
+            for task in around:
+                task.cancel()
+            await asyncio.wait(around)
 
     async def tick(self) -> None:
         """Look at every plan once: new slots, Runs nobody holds."""
         for plan in self._plans:
             if plan.schedule is not None:
                 await self._request_due(plan)
+            await self._work_orphans(plan)
+        self._next_due = self._earliest_slot()
+
+    async def look(self) -> None:
+        """Work what nobody holds; slots are the tick's."""
+        for plan in self._plans:
             await self._work_orphans(plan)
 
     async def idle(self) -> None:
@@ -188,6 +227,7 @@ class Daemon:
         log = _log.bind(plan=plan.name, run_id=run.run_id, slot=run.slot.key)
         try:
             status = await self._tools.execute(run, plan)
+            self._vain_tries.pop(run.run_id, None)
             log.info("run ended", status=status.value)
             if status is RunStatus.DONE and plan.heartbeat_url:
                 answered = await self._tools.heartbeat(plan.heartbeat_url)
@@ -196,28 +236,98 @@ class Daemon:
             log.info("run is in other hands", reason=str(error))
         except RunInterrupted as error:
             log.info("run interrupted", reason=str(error))
-        except SwitchwiseError as error:
+        except (StorageUnavailable, SchemaMismatch) as error:
             log.error("run stopped", error=type(error).__name__, reason=str(error))  # noqa: TRY400 - expected: no traceback
+        except (ConfigError, LogSourceError) as error:
+            await self._give_up(run, plan, error)  # trying again would end as this did
+        except Exception as error:  # noqa: BLE001 - a bug in one Run must not silence it, nor stop the others
+            await self._note_bug(run, plan, error)
         finally:
             self._working.pop(plan.name, None)
             self.health.running.pop(plan.name, None)
 
+    async def _note_bug(self, run: Run, plan: Plan, error: Exception) -> None:
+        """Log where it happened, without what was at hand there; give up after some tries."""
+        kind = type(error).__name__
+        log = _log.bind(plan=plan.name, run_id=run.run_id)
+        log.error("run broke", error=kind, frames=_frames(error))
+        self._vain_tries[run.run_id] += 1
+        if self._vain_tries[run.run_id] >= MOST_VAIN_TRIES:
+            told = str(error) if isinstance(error, SwitchwiseError) else kind
+            why = f"the run was begun {MOST_VAIN_TRIES} times and broke each time ({told})"
+            await self._give_up(run, plan, RunStuck(f"{why}; see the log of the service"))
+
+    async def _give_up(self, run: Run, plan: Plan, error: SwitchwiseError) -> None:
+        """End the Run as failed; when even that cannot be stored, the next look tries again."""
+        log = _log.bind(plan=plan.name, run_id=run.run_id, slot=run.slot.key)
+        log.error("run failed", error=type(error).__name__, reason=str(error))
+        try:
+            await self._tools.give_up(run, plan, error)
+        except SwitchwiseError as trouble:
+            log.warning("failure not stored", error=type(trouble).__name__, reason=str(trouble))
+            return
+        self._vain_tries.pop(run.run_id, None)
+
     # --- around -------------------------------------------------------------------------------
 
     async def _tick_safely(self) -> None:
-        """One tick; trouble with the database is logged and the next tick tries again."""
-        began = self._tools.clock.monotonic()
-        if self.health.ticked_at is not None:
-            self.health.lag_s = max(0.0, began - self.health.ticked_at - self._tools.tick_s)
+        """One tick; trouble with the database is logged and the next look tries again."""
+        async with self._ticking:
+            began = self._tools.clock.monotonic()
+            if await self._reached(self.tick(), "tick failed"):
+                self.health.ticked_at = began
+
+    async def _reached(self, work: Coroutine[Any, Any, None], failed: str) -> bool:
+        """Do the work; False, and a line in the log, when it could not be done."""
         try:
-            await self.tick()
+            await work
         except SwitchwiseError as error:
             self.health.last_error = type(error).__name__
-            _log.warning("tick failed", error=type(error).__name__, reason=str(error))
-            return
+            _log.warning(failed, error=type(error).__name__, reason=str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - a bug must show in /healthz, not end the watch
+            self.health.last_error = type(error).__name__
+            _log.error(failed, error=type(error).__name__, frames=_frames(error))
+            return False
         self.health.last_error = None
-        self.health.ticked_at = began
-        self.health.is_ticking = True
+        return True
+
+    async def _watch(self) -> None:
+        """Tick at once when a slot falls due; between ticks look for Runs nobody holds."""
+        looked_at = self._tools.clock.monotonic()
+        while not self._tools.stop.is_set():
+            await asyncio.sleep(WATCH_S)
+            if self._ticking.locked():
+                continue
+            now_s = self._tools.clock.monotonic()
+            if self._next_due is not None and self._tools.clock.now() >= self._next_due:
+                self._next_due = None
+                await self._tick_safely()
+            elif now_s - looked_at >= LOOK_S:
+                looked_at = now_s
+                if self.health.last_error is not None:
+                    await self._tick_safely()
+                else:
+                    await self._reached(self.look(), "look failed")
+
+    async def _feel_lag(self) -> None:
+        """Note each second how late the event loop wakes us."""
+        monotonic = self._tools.clock.monotonic
+        while True:
+            asked_at = monotonic()
+            await asyncio.sleep(WATCH_S)
+            self.health.lags_s.append(max(0.0, monotonic() - asked_at - WATCH_S))
+
+    def _earliest_slot(self) -> datetime | None:
+        """When the next slot of any plan falls due."""
+        now = self._tools.clock.now()
+        upcoming = [
+            slot.at
+            for plan in self._plans
+            if plan.schedule is not None
+            for slot in next_slots(plan.schedule, now, 1)
+        ]
+        return min(upcoming, default=None)
 
     async def _housekeep_safely(self) -> None:
         """Remove old rows; trouble is logged and tomorrow tries again."""
@@ -229,15 +339,26 @@ class Daemon:
             _log.warning("housekeeping failed", error=type(error).__name__, reason=str(error))
 
     async def _deliver_until_stopped(self) -> None:
+        """Deliver what is due; what was given up is tried once more: it may have been mended."""
         tools = self._tools
+        is_retried = False
         while True:
             try:
+                if not is_retried:
+                    await self._retry_given_up()
+                    is_retried = True
                 await deliver_due(
                     tools.alerts, tools.notifiers, owner=tools.owner, clock=tools.clock
                 )
             except SwitchwiseError as error:
                 _log.warning("delivery failed", error=type(error).__name__, reason=str(error))
             await asyncio.sleep(OUTBOX_S)
+
+    async def _retry_given_up(self) -> None:
+        for plan in self._plans:
+            count = await self._tools.alerts.retry_failed(plan.name, now=self._tools.clock.now())
+            if count:
+                _log.info("messages given up are tried again", plan=plan.name, messages=count)
 
     async def _wind_down(self) -> None:
         """Wait for calls in flight to settle, then deliver what is due."""
@@ -255,11 +376,10 @@ class Daemon:
                 )
 
 
-def is_overdue(plan: Plan, last_success: Run | None, now_slot: Slot | None) -> bool:
-    """Whether the newest due slot has no complete Run although its grace has passed."""
-    if plan.schedule is None or now_slot is None:
-        return False
-    return last_success is None or last_success.slot.key < now_slot.key
+def _frames(error: Exception) -> list[str]:
+    """Where it happened; what the variables held stays out of the log."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename}:{frame.lineno}" for frame in frames[-4:]]
 
 
 OVERDUE_GRACE = timedelta(hours=6)

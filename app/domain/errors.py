@@ -7,6 +7,7 @@ SwitchwiseError
 │   ├── StorageUnavailable the results database
 │   ├── SchemaMismatch     the results database is of another version
 │   ├── LogSourceError     the log table or file
+│   │   └── LogSourceAway  it cannot be reached just now: waiting may help
 │   └── GatewayRefused     the gateway refuses the primary or shared credentials
 ├── NothingToReplay        the window holds no Case that can be replayed          (exit code 3)
 ├── RunInProgress          another Run of the Plan is active                      (exit code 1)
@@ -74,6 +75,10 @@ class SchemaMismatch(DependencyUnreachable):
 
 class LogSourceError(DependencyUnreachable):
     """The log table or file cannot be read as the plan says."""
+
+
+class LogSourceAway(LogSourceError):
+    """The log database cannot be reached just now; waiting may help."""
 
 
 class GatewayRefused(DependencyUnreachable):

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app.domain.errors import LogSourceError
+from app.domain.errors import LogSourceAway, LogSourceError
 
 Params = Mapping[str, Any]
 Rows = Sequence[tuple[Any, ...]]
@@ -79,7 +79,8 @@ class ReadOnlySession:
             except psycopg.errors.QueryCanceled as error:
                 raise self._too_slow() from error
             except psycopg.Error as error:
-                raise LogSourceError(_words(error)) from error
+                kind = LogSourceAway if _may_pass(error) else LogSourceError
+                raise kind(_words(error)) from error
 
     async def _execute_again_if_gone(
         self, query: bytes, params: Params | None
@@ -153,6 +154,17 @@ def as_text(value: str | bytes) -> str:
 
 async def _open(options: Mapping[str, Any]) -> psycopg.AsyncConnection[tuple[Any, ...]]:
     return await psycopg.AsyncConnection.connect(make_conninfo(**options))
+
+
+def _may_pass(error: psycopg.Error) -> bool:
+    """Whether the server was not reached, is starting, stopping or full of connections.
+
+    https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, psycopg.OperationalError)
+    return state.startswith(("08", "57P", "53"))
 
 
 def _words(error: psycopg.Error) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.domain.errors import LogSourceError
+from app.domain.errors import LogSourceAway, LogSourceError
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -101,7 +101,7 @@ class ReadingClient:
                 response = await self._client.send(request)
             except httpx.TransportError as error:
                 if not left:
-                    raise LogSourceError(
+                    raise LogSourceAway(
                         f"{self._product} cannot be reached at {request.url.host}: "
                         f"{type(error).__name__}; check logs.options.base_url"
                     ) from error
@@ -124,9 +124,8 @@ class ReadingClient:
                     f"{self._product} answers with something that is no JSON: "
                     "check logs.options.base_url"
                 ) from error
-        raise LogSourceError(
-            f"{self._product} answers {response.status_code}: {self._mend(response)}"
-        )
+        kind = LogSourceAway if _may_pass(response.status_code) else LogSourceError
+        raise kind(f"{self._product} answers {response.status_code}: {self._mend(response)}")
 
     def _mend(self, response: httpx.Response) -> str:
         status = response.status_code

@@ -271,7 +271,7 @@ class SlackWebhookNotifier:
         except _LOST as error:
             return Delivery(is_delivered=False, error=f"Slack webhook: {type(error).__name__}")
         if response.status_code == 200 and response.body.strip() == "ok":
-            return Delivery(is_delivered=True, reference="webhook")
+            return Delivery(is_delivered=True)  # it tells no id: there is no thread to answer in
         return Delivery(
             is_delivered=False,
             is_permanent=response.status_code in (400, 403, 404, 410),

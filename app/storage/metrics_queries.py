@@ -19,6 +19,35 @@ class Gauge:
     values: Sequence[tuple[tuple[str, ...], float]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who holds a running Run, and until when."""
+
+    plan_name: str
+    run_id: str
+    owner: str
+    until: datetime
+
+
+async def read_leases(database: Database) -> Sequence[Lease]:
+    """The leases of all running Runs, those that ran out included.
+
+    Raises:
+        StorageUnavailable: If the database cannot be reached.
+    """
+    async with database.transaction() as connection:
+        rows = await connection.execute(_LEASES)
+        return [
+            Lease(
+                plan_name=row.plan_name,
+                run_id=str(row.run_id),
+                owner=row.owner,
+                until=row.lease_until,
+            )
+            for row in rows
+        ]
+
+
 async def read_gauges(database: Database, *, now: datetime) -> Sequence[Gauge]:
     """Every metric, in one transaction.
 
@@ -38,6 +67,10 @@ async def read_gauges(database: Database, *, now: datetime) -> Sequence[Gauge]:
     return gauges
 
 
+_LEASES = text("""
+    SELECT plan_name, run_id, owner, lease_until FROM switchwise.runs
+    WHERE status = 'running' AND lease_until IS NOT NULL ORDER BY plan_name
+""")
 _LATEST = """
     (SELECT DISTINCT ON (plan_name) run_id, plan_name FROM switchwise.runs
      WHERE status = 'done' AND trigger <> 'hand' ORDER BY plan_name, slot_at DESC) AS latest

@@ -379,10 +379,7 @@ class PostgresRuns:
     async def scrub(self, run_id: str, clean: Callable[[str], str] | None) -> None:
         """Replace every stored text of the Run by its cleaned form; None removes all bodies."""
         async with self._database.transaction() as connection:
-            if clean is None:
-                await _remove_bodies(connection, run_id)
-            else:
-                await _clean_bodies(connection, run_id, clean)
+            await scrub_texts(connection, run_id, clean)
 
     async def quarantined(self, plan_name: str, *, primary: str, attempts: int) -> frozenset[str]:
         """Fingerprints of prompts that the primary never answered in so many Attempts."""
@@ -675,6 +672,16 @@ def _reply_of(group: Sequence[RowMapping]) -> Reply | None:
         is_cost_known=all(row["cost_usd"] is not None for row in group),
         felt_latency_s=final["felt_latency_seconds"],
     )
+
+
+async def scrub_texts(
+    connection: AsyncConnection, run_id: str, clean: Callable[[str], str] | None
+) -> None:
+    """Replace every stored text of the Run by its cleaned form; None removes all bodies."""
+    if clean is None:
+        await _remove_bodies(connection, run_id)
+    else:
+        await _clean_bodies(connection, run_id, clean)
 
 
 async def _remove_bodies(connection: AsyncConnection, run_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
@@ -15,11 +15,12 @@ from app.storage.metrics_queries import Gauge
 ReadGauges = Callable[[], Awaitable[Sequence[Gauge]]]
 
 
-def metrics_routes(read: ReadGauges) -> list[Route]:
+def metrics_routes(read: ReadGauges, *, own: Callable[[], Sequence[Gauge]] = tuple) -> list[Route]:
     """The route; it answers without the database too, and says that it is away.
 
     Args:
-        read: Reads every metric.
+        read: Reads every metric that is stored.
+        own: Tells what this process knows of itself.
     """
 
     async def metrics(_request: Request) -> Response:
@@ -30,7 +31,7 @@ def metrics_routes(read: ReadGauges) -> list[Route]:
         except (StorageUnavailable, TimeoutError):
             is_up = False
         return Response(
-            exposition([*gauges, _is_up(is_up)]),
+            exposition([*gauges, *own(), _is_up(is_up)]),
             media_type=CONTENT_TYPE_LATEST,
             headers={"Cache-Control": "no-store"},
         )
@@ -39,8 +40,9 @@ def metrics_routes(read: ReadGauges) -> list[Route]:
 
 
 def exposition(gauges: Sequence[Gauge]) -> bytes:
-    """The metrics in Prometheus's text format."""
+    """The metrics in Prometheus's text format, with those of the process (memory, files, CPU)."""
     registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
     registry.register(_Collected(gauges))
     return generate_latest(registry)
 

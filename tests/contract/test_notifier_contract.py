@@ -162,6 +162,10 @@ async def test_a_message_is_posted_once_with_its_words(name: str, url: str, slac
     assert "Quality" in json.dumps(message["blocks"])
 
 
+async def test_an_incoming_webhook_tells_no_message_to_answer_in(url: str) -> None:
+    assert (await NOTIFIERS["hook"](url).deliver(alert(), thread=None)).reference is None
+
+
 @pytest.mark.parametrize("name", NOTIFIERS)
 async def test_text_of_a_model_is_escaped_and_accepted_at_the_first_try(
     name: str, url: str, slack: Slack

@@ -15,7 +15,7 @@ from app.domain.prices import Price, Rates
 from app.domain.results import CandidateState
 from app.domain.runs import Run, RunStatus, Trigger
 from app.domain.scores import Unscored
-from app.ports import StoredEvidence, StoredState
+from app.ports import Scrub, StoredEvidence, StoredState
 from app.summary.pairs import compare
 from tests.fakes.case_results import case_result
 from tests.fakes.clocks import START
@@ -715,6 +715,17 @@ async def test_removed_bodies_leave_figures_and_no_text(storage: Storage) -> Non
     (told,) = await storage.runs.scores(begun.run.run_id)
     assert (told.score, told.result.reason, told.result.detail) == (0.75, "", {})
     assert await storage.runs.baselines([begun.sample.cases[0].case_id], "p") == {}
+
+
+async def test_texts_that_may_not_be_kept_go_in_the_commit_that_makes_the_run_final(
+    storage: Storage,
+) -> None:
+    begun = await begin_run(storage.runs, plan=PLAN, n=1)
+    await call(storage, begun)
+    await storage.runs.finish(ending(begun.run, scrub=Scrub()))
+    sample = await storage.runs.sample(begun.run.run_id)
+    assert sample is not None
+    assert sample.cases == ()
 
 
 async def test_the_first_reply_to_an_anchor_is_found_with_its_worth(storage: Storage) -> None:

@@ -586,6 +586,8 @@ class MemoryRuns:
                 error_message=results.error_message,
             )
         )
+        if results.scrub is not None:
+            await self.scrub(run.run_id, results.scrub.clean)
 
     async def document(self, run_id: str) -> JsonObject | None:
         self.memory.require()

@@ -1,0 +1,150 @@
+"""What the daemon does with Runs that cannot be worked, and with what passes by itself."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.daemon.service import MOST_VAIN_TRIES, Daemon, DaemonTools
+from app.domain.errors import (
+    ConfigError,
+    LogSourceError,
+    RunStuck,
+    StorageUnavailable,
+    SwitchwiseError,
+    UnknownPrice,
+)
+from app.domain.plans import Plan, Schedule
+from app.domain.runs import Run, RunStatus
+from tests.fakes.clocks import START, HandClock
+from tests.fakes.small_plans import plan
+from tests.fakes.storage import Memory, MemoryAlerts, MemoryRuns
+
+SCHEDULE = Schedule(cron="0 6 * * sun", timezone=ZoneInfo("UTC"))
+WEEKLY: Plan = replace(plan("x"), schedule=SCHEDULE)
+
+
+@dataclass
+class World:
+    """A daemon over a database in memory, and what was asked of it."""
+
+    outcome: Callable[[], RunStatus]
+    clock: HandClock = field(default_factory=lambda: HandClock(START))
+    memory: Memory = field(default_factory=Memory)
+    worked: int = 0
+    given_up: list[SwitchwiseError] = field(default_factory=list)
+
+    def daemon(self) -> Daemon:
+        store = MemoryRuns(self.memory, now=self.clock.now)
+
+        async def execute(run: Run, _plan: Plan) -> RunStatus:
+            self.worked += 1
+            status = self.outcome()
+            await store.mark(run.run_id, status, at=self.clock.now(), code=None, message=None)
+            return status
+
+        async def give_up(run: Run, _plan: Plan, error: SwitchwiseError) -> None:
+            self.given_up.append(error)
+            await store.mark(
+                run.run_id, RunStatus.FAILED, at=self.clock.now(), code="x", message=str(error)
+            )
+
+        async def nothing(_run_id: str) -> None:
+            """Nobody has gone."""
+
+        async def heartbeat(_url: str) -> bool:
+            return True
+
+        return Daemon(
+            [WEEKLY],
+            DaemonTools(
+                store=store,
+                alerts=MemoryAlerts(self.memory, now=self.clock.now),
+                clock=self.clock,
+                notifiers={},
+                heartbeat=heartbeat,
+                execute=execute,
+                give_up=give_up,
+                free_abandoned=nothing,
+                seed_for=lambda _plan, _slot: 7,
+                stop=asyncio.Event(),
+                owner="us",
+            ),
+        )
+
+    def statuses(self) -> list[str]:
+        return [run.status.value for run in self.memory.runs.values()]
+
+
+def failing(error: Exception) -> Callable[[], RunStatus]:
+    def fail() -> RunStatus:
+        raise error
+
+    return fail
+
+
+async def ticked(world: World, times: int) -> Daemon:
+    daemon = world.daemon()
+    for _ in range(times):
+        await daemon.tick()
+        await daemon.idle()
+    return daemon
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UnknownPrice("no price for x"), ConfigError("evaluator y"), LogSourceError("no column z")],
+)
+async def test_what_the_plan_must_mend_ends_the_run_at_the_first_try(error: Exception) -> None:
+    world = World(failing(error))
+    await ticked(world, 3)
+    assert world.worked == 1
+    assert world.given_up == [error]
+    assert world.statuses() == ["failed"]
+
+
+async def test_a_bug_is_tried_again_and_then_ends_the_run_without_the_words_of_the_bug() -> None:
+    world = World(failing(KeyError("text of a prompt")))
+    await ticked(world, MOST_VAIN_TRIES + 2)
+    assert world.worked == MOST_VAIN_TRIES
+    (told,) = world.given_up
+    assert isinstance(told, RunStuck)
+    assert "KeyError" in str(told)
+    assert "prompt" not in str(told)
+
+
+async def test_a_database_that_is_away_ends_no_run() -> None:
+    world = World(failing(StorageUnavailable("away")))
+    await ticked(world, 5)
+    assert world.worked == 5
+    assert world.given_up == []
+    assert world.statuses() == ["due"]
+
+
+async def test_a_tick_that_fails_is_told_and_the_next_one_forgets_it() -> None:
+    world = World(lambda: RunStatus.DONE)
+    daemon = world.daemon()
+    world.memory.go_away()
+    await daemon._tick_safely()
+    assert (daemon.health.last_error, daemon.health.ticked_at) == ("StorageUnavailable", None)
+    world.memory.come_back()
+    await daemon._tick_safely()
+    assert daemon.health.last_error is None
+    assert daemon.health.ticked_at is not None
+
+
+async def test_the_daemon_knows_when_the_next_slot_of_any_plan_falls_due() -> None:
+    world = World(lambda: RunStatus.DONE)
+    daemon = await ticked(world, 1)
+    assert daemon._next_due == START.replace(hour=6, minute=0) + timedelta(weeks=1)
+
+
+def test_lag_is_the_worst_of_the_last_minute() -> None:
+    health = World(lambda: RunStatus.DONE).daemon().health
+    health.lags_s.extend([3.0, *[0.0] * 59])
+    assert health.lag_s == 3.0
+    health.lags_s.append(0.1)
+    assert health.lag_s == 0.1
