@@ -13,7 +13,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from tests.processes import command, environment
 
 CONCURRENCY = 8
 NAMES = {PRIME: "prime", SWIFT: "swift", MINI: "mini", LARGE: "large"}
-_POLL_S = 0.02
+_POLL_S = 0.05
 _ENDED = ("done", "partial", "failed")
 
 
@@ -48,6 +48,8 @@ class Rig:
     plan: dict[str, Any]
     processes: list[Forked]
     clock_file: Path | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+    _connection: psycopg.Connection[dict[str, Any]] | None = None
 
     # --- processes --------------------------------------------------------------------------------
 
@@ -101,8 +103,9 @@ class Rig:
             )
 
     def errors_of(self, process: Forked) -> str:
-        number = self.processes.index(process)
-        return (self.folder / f"err-{number}").read_text(encoding="utf-8", errors="replace")
+        """What it wrote to stderr so far."""
+        file = self.folder / f"err-{self.processes.index(process)}"
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def finish(self, process: Forked, *, within_s: float = 60) -> int:
         """Wait for the end of a process; its errors are shown when it takes too long."""
@@ -120,6 +123,7 @@ class Rig:
             LOG_FORMAT="json",
             PYTHONPATH=str(Path(__file__).resolve().parents[2]),
             **extra,
+            **self.variables,
         )
 
     # --- the sandbox ------------------------------------------------------------------------------
@@ -193,8 +197,23 @@ class Rig:
     # --- the database -----------------------------------------------------------------------------
 
     def query(self, statement: str, *values: object) -> list[dict[str, Any]]:
-        with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
-            return connection.execute(statement, values).fetchall()
+        """What a statement returns; asked again over a new connection when the old one was cut."""
+        try:
+            return self._connected().execute(statement, values).fetchall()
+        except psycopg.OperationalError:
+            self.disconnect()
+            return self._connected().execute(statement, values).fetchall()
+
+    def disconnect(self) -> None:
+        """Give the connection back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _connected(self) -> psycopg.Connection[dict[str, Any]]:
+        if self._connection is None:
+            self._connection = psycopg.connect(self.dsn, row_factory=dict_row, autocommit=True)
+        return self._connection
 
     def value(self, statement: str, *values: object) -> Any:
         (row,) = self.query(statement, *values)
@@ -349,6 +368,7 @@ def rig(
         try:
             yield made
         finally:
+            made.disconnect()
             for process in made.processes:
                 end(process)
 
