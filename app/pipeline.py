@@ -12,8 +12,10 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 from app.alerting.compose import Messages, Outcome, compose_alerts
+from app.alerting.outcome import regression_key
 from app.decision.adaptive import drop_candidates
 from app.decision.decide import decide
 from app.decision.readings import STORED_PREFIX
@@ -204,20 +206,32 @@ async def ensure_sample(run: Run, tools: RunTools) -> Sample:
 
 
 async def _anchors(run: Run, tools: RunTools) -> Sequence[Case]:
-    """The Cases of earlier weeks to repeat; a quarter leaves each month."""
+    """The Cases of earlier weeks to repeat; a quarter leaves each month.
+
+    While the primary is worse than it was none leaves and none is added: whether it heals shows
+    only on Cases that it answered when it was well.
+    """
     plan = tools.plan
     if plan.sample.anchors == 0 or plan.privacy.store_bodies == "none":
         return ()
     current = await tools.runs.anchors(plan.name, before_run=run.run_id)
+    if current and await _is_regressed(tools):
+        return current
     pool = await tools.runs.earlier_cases(plan.name, before_run=run.run_id, limit=_ANCHOR_POOL)
     scored = await tools.runs.baselines([case.case_id for case in pool], plan.primary.name)
     pool = [
         case for case in pool if case.case_id in scored and scored[case.case_id].quality is not None
     ]
-    last = await tools.runs.latest_run(plan.name, statuses=(RunStatus.DONE,))
-    zone = plan.schedule.timezone if plan.schedule else None
-    rotate = last is not None and zone is not None and is_new_month(last.slot.at, run.slot.at, zone)
+    done = await tools.runs.runs(plan.name, statuses=(RunStatus.DONE,))
+    last = next((one for one in done if one.trigger.counts), None)
+    zone = plan.schedule.timezone if plan.schedule else ZoneInfo("UTC")
+    rotate = last is not None and is_new_month(last.slot.at, run.slot.at, zone)
     return choose_anchors(current, pool, wanted=plan.sample.anchors, seed=run.seed, rotate=rotate)
+
+
+async def _is_regressed(tools: RunTools) -> bool:
+    known = await tools.alerts.open_alerts(tools.plan.name)
+    return any(alert.key == regression_key(tools.plan) for alert in known)
 
 
 # --- replay and evaluate ------------------------------------------------------------------------

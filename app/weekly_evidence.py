@@ -93,7 +93,11 @@ async def drift_of_week(
     tools: RunTools,
     why: str | None,
 ) -> tuple[DriftReport | None, JsonObject | None]:
-    """What moved since earlier weeks, and this week's reading for later ones."""
+    """What moved since earlier weeks, and this week's reading for later ones.
+
+    Looked at once a week, as candidates are; a Run that fills a slot of the past reads for later
+    ones, but what moved since is theirs to say.
+    """
     if why is not None or not run.trigger.counts:
         return None, None
     plan = tools.plan
@@ -110,10 +114,13 @@ async def drift_of_week(
         return None, None
     earlier = await tools.runs.drift_readings(plan.name, limit=WEEKS_READ)
     price = tools.prices[plan.primary.name]
+    priced = {**reading, "price": price.to_json()}
+    is_past = any(str(one["week"]) > run.slot.iso_week for one in earlier)
+    if is_past or not run.slot.closes_week:
+        return None, priced
     told = earlier[-1].get("price") if earlier else None
     then = Price.from_json(told) if isinstance(told, Mapping) else None
-    report = drift_of(plan, [*earlier, reading], results, price, then)
-    return report, {**reading, "price": price.to_json()}
+    return drift_of(plan, [*earlier, reading], results, price, then), priced
 
 
 async def _repriced(

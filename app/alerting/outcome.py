@@ -44,7 +44,7 @@ class Outcome:
     @property
     def regression_key(self) -> str:
         """The key of the primary's regression alert."""
-        return f"{self.plan.name}/regressed:{self.plan.primary.name}"
+        return regression_key(self.plan)
 
     def switch_key(self, candidate: str) -> str:
         """The key of a candidate's switch alert."""
@@ -61,6 +61,11 @@ class Messages:
 
     alerts: tuple[Alert, ...] = ()
     states: tuple[OpenAlert, ...] = ()
+
+
+def regression_key(plan: Plan) -> str:
+    """The key of the primary's regression alert."""
+    return f"{plan.name}/regressed:{plan.primary.name}"
 
 
 def switch_key(plan_name: str, candidate: str) -> str:

@@ -194,22 +194,24 @@ def _standing(weeks: Sequence[DriftWeek], *, alpha: float) -> _Standing:
             if shown is not None and shown.is_hit and shown.best is not None:
                 fall = shown.best.change.point
                 since = [week for week in held if week.anchors][-shown.best.weeks].week
-        elif _has_healed(held, fall):
+        elif since is not None and _has_healed(held, fall, since):
             start, fall, since = end - 1, None, None
     return _Standing(held=weeks[start:], fall=fall, since=since)
 
 
-def _has_healed(weeks: Sequence[DriftWeek], fall: float) -> bool:
+def _has_healed(weeks: Sequence[DriftWeek], fall: float, since: int) -> bool:
     """Whether each of the last two weeks shows no fall, and is nearer to none than to it."""
     read = [week for week in weeks if week.anchors][-_HEALED_WEEKS:]
-    return len(read) == _HEALED_WEEKS and all(_shows_none(week, fall) for week in read)
+    return len(read) == _HEALED_WEEKS and all(_shows_none(week, fall, since) for week in read)
 
 
-def _shows_none(week: DriftWeek, fall: float) -> bool:
-    anchors = [reading.anchor for reading in week.anchors]
+def _shows_none(week: DriftWeek, fall: float, since: int) -> bool:
+    """Judged by anchors from before the fall: later ones were answered by the ill primary."""
+    older = [reading for reading in week.anchors if reading.origin < since]
+    anchors = [reading.anchor for reading in older]
     if len(set(anchors)) < MIN_ANCHORS:
         return False
-    changes = [reading.reply_now - reading.stored_now for reading in week.anchors]
+    changes = [reading.reply_now - reading.stored_now for reading in older]
     change, z_rise = clustered_mean(changes, anchors)
     return change.point > fall / 2 and -z_rise < _HEALED_Z
 

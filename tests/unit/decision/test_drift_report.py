@@ -192,3 +192,33 @@ def test_a_stored_week_tells_the_level_of_its_fullest_candidate() -> None:
 
 def test_weeks_are_numbered_without_a_gap_at_new_year() -> None:
     assert week_number("2027-W01") == week_number("2026-W53") + 1
+
+
+def test_a_fall_is_not_healed_by_anchors_that_the_ill_primary_answered_first() -> None:
+    ill = weeks(primary=-0.3)
+    shown = drift_report(ill, primary="prod")
+    assert shown.regressed
+    rotated = [
+        replace(
+            week,
+            week=f"2026-W{number:02d}",
+            anchors=[
+                replace(
+                    anchor,
+                    anchor=f"new-{anchor.anchor}",
+                    origin_week="2026-W10",
+                    reply_now=anchor.stored_then,
+                    stored_now=anchor.stored_then,
+                )
+                for anchor in week.anchors
+            ],
+        )
+        for number, week in ((11, ill[-1]), (12, ill[-1]), (13, ill[-1]))
+    ]
+    healed = [
+        replace(week, anchors=[replace(a, reply_now=a.stored_now) for a in ill[-1].anchors])
+        for week in rotated
+    ]
+
+    assert drift_report([*ill, *rotated], primary="prod").regressed
+    assert not drift_report([*ill, *healed], primary="prod").regressed
