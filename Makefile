@@ -35,6 +35,14 @@ check: lint types test ## Everything CI runs
 check-slow: .venv/.ready ## Full calibration, faults and scale tests (about an hour)
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow $(ARGS)
 
+.venv/.browser: .venv/.ready requirements-browser.lock
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements-browser.lock
+	@touch $@
+
+check-pages: .venv/.browser ## The pages in a real browser: links, diff, dark, print, phone, accessibility
+	@$(BIN)/python -c 'import shutil, sys; sys.exit(not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))' || { echo "A Chromium is needed, e.g. on Debian and Ubuntu: apt-get install chromium"; exit 1; }
+	$(BIN)/python -m pytest -q -rs tests/acceptance/test_pages.py $(ARGS)
+
 bench: .venv/.ready ## Performance as ratios, printed
 	$(BIN)/python -m pytest -q -s -m slow tests/benchmarks $(ARGS)
 
@@ -45,8 +53,9 @@ fmt: .venv/.ready ## Format and fix what can be fixed
 lock: ## Pin every dependency again (needs uv)
 	uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q -o requirements.lock
 	uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q -c requirements.lock -o requirements-service.lock
+	uv pip compile pyproject.toml --extra browser --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q -c requirements.lock -o requirements-browser.lock
 
 clean: ## Remove what was built or run here
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .switchwise
 
-.PHONY: help setup demo test lint types check check-slow bench fmt lock clean
+.PHONY: help setup demo test lint types check check-slow check-pages bench fmt lock clean

@@ -414,7 +414,10 @@ async def test_the_static_report_needs_nothing_else_and_holds_the_very_report(
 
 # --- in a browser -------------------------------------------------------------------------------
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+HOW_TO_RUN = "`make check-pages` installs what drives a Chromium and runs this"
 ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     "--disable-background-networking",
@@ -461,10 +464,8 @@ def chromium() -> Iterator[Any]:
     asynchronous test could run.
     """
     if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="pip install playwright drives Chromium"
-    )
+        pytest.skip(f"there is no Chromium on this machine: {HOW_TO_RUN}")
+    api = pytest.importorskip("playwright.sync_api", reason=HOW_TO_RUN)
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         yield browser
@@ -502,7 +503,7 @@ def addresses(history: StoredHistory) -> list[str]:
 def test_every_page_fits_its_window_and_breaks_no_rule_of_accessibility(
     database_url: str, history: StoredHistory, chromium: Any, scheme: str, width: int
 ) -> None:
-    axe = pytest.importorskip("axe_core_python", reason="pip install axe-core-python")
+    axe = pytest.importorskip("axe_playwright_python", reason=HOW_TO_RUN)
     source = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     rules = json.dumps(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"])
     check = (
