@@ -564,6 +564,7 @@ async def shared_work(
     *,
     owner: str,
     most_calls: int | None = None,
+    is_holder: bool = False,
 ) -> AsyncIterator[SharedWork]:
     """Open the queue of shards.
 
@@ -573,6 +574,8 @@ async def shared_work(
         settings: The environment.
         owner: The name of this process.
         most_calls: Most calls in flight here per endpoint, None for our share of its concurrency.
+        is_holder: Whether Runs are held here: then one call at a time is always possible, for
+            open load and for finding out why others cannot do a shard.
 
     Raises:
         SchemaMismatch: If the database holds no queue.
@@ -582,10 +585,12 @@ async def shared_work(
     from app.workers.shares import Shares
     from app.workers.worker import ShardWorker, WorkerTools
 
-    queue = ShardQueue(storage.dsn)
+    queue = ShardQueue(storage.dsn, worker=owner)
     await queue.open()
-    shares = Shares(most_calls)
-    pools = SlotPools(shares)
+    by_queue = {queue_name(plan): plan for plan in plans}
+    shares = Shares({name: _endpoints(plan) for name, plan in by_queue.items()}, most=most_calls)
+    least = 1 if is_holder else 0
+    pools = SlotPools(lambda endpoint: max(least, shares(endpoint)))
 
     def tools_for(
         run: Run, plan: Plan, halt: asyncio.Event
@@ -600,7 +605,7 @@ async def shared_work(
                     queue=queue,
                     runs=storage.runs,
                     clock=clock_for(settings),
-                    plans={queue_name(plan): plan for plan in plans},
+                    plans=by_queue,
                     tools_for=tools_for,
                     shares=shares,
                     on_share=pools.adjust,
@@ -619,6 +624,10 @@ async def shared_work(
 def queue_name(plan: Plan) -> str:
     """Shards wait where only workers of this version with this very plan look."""
     return fingerprint([plan.name, plan.config_hash, __version__])
+
+
+def _endpoints(plan: Plan) -> Sequence[Endpoint]:
+    return [model.endpoint for model in plan.models]
 
 
 def _shards_at_once(plan: Plan, most_calls: int | None) -> int:

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from app.calls.breaker import Breaker, BreakerPolicy
 from app.calls.retries import NextStep, RetryPolicy, Step, next_step
-from app.calls.slots import SlotPools, Slots, Turn
+from app.calls.slots import NoSlots, SlotPools, Slots, Turn
 from app.domain.attempts import (
     NEEDS_OPERATOR,
     AttemptOpening,
@@ -40,6 +40,7 @@ _THROTTLES = frozenset({FailureClass.RATE_LIMITED, FailureClass.OVERLOADED})
 _SHARED_TROUBLE = frozenset({FailureClass.AUTH, FailureClass.BILLING})
 _STORAGE_PAUSE_S = 1.0
 _MONEY_PATIENCE_S = 5.0
+_ROOM_S = 2.0
 _REQUEST_OVERHEAD_BYTES = 512
 
 
@@ -195,7 +196,7 @@ class Caller:
         Raises:
             BudgetExhausted: If a cap forbids it and waiting cannot help.
             RunInterrupted: If the Run was asked to stop.
-            ShardDeferred: If the gateway asked for a long wait.
+            ShardDeferred: If the gateway asked for a long wait, or other processes have all slots.
             GatewayRefused: If the primary's or shared credentials were refused.
             FenceLost: If a newer owner holds the shard.
         """
@@ -207,7 +208,13 @@ class Caller:
             held_back = await self._wait_for_breaker(request)
             if held_back is not None:
                 return _reply(request, held_back, progress)
-            ended = await self._attempt(request, progress)
+            try:
+                ended = await self._attempt(request, progress)
+            except NoSlots as error:
+                raise ShardDeferred(
+                    f"{request.model.name}: other workers have all slots of its endpoint",
+                    until=self._clock.now() + timedelta(seconds=_ROOM_S),
+                ) from error
             if ended is None:
                 continue
             result, step = ended
@@ -454,8 +461,10 @@ async def _yield_slot(slots: Slots, waiting: Awaitable[None]) -> None:
     slots.release()
     try:
         await waiting
-    finally:
         await slots.acquire(Turn.AT_ONCE)
+    except BaseException:
+        slots.retake()  # whoever held it gives it back
+        raise
 
 
 def _cost(result: Completion | Failure, price: Price) -> Decimal | None:

@@ -18,6 +18,10 @@ _THROTTLED_SHARE = 0.25
 _DECREASE = 0.7
 
 
+class NoSlots(Exception):
+    """The pool has no slot left for anybody: others have them all."""
+
+
 class Turn(IntEnum):
     """Who goes first among those who wait: whoever has the longest way to go.
 
@@ -40,7 +44,8 @@ class Slots:
     round of accepted calls gives one slot back, up to the configured size.
 
     Args:
-        size: The configured concurrency, at least 1; 0 holds all calls back until `limit`.
+        size: The configured concurrency, at least 1; 0 holds all calls back until `limit`, which
+            lets them go or turns them away.
     """
 
     def __init__(self, size: int) -> None:
@@ -73,7 +78,11 @@ class Slots:
             self.release()
 
     async def acquire(self, turn: Turn = Turn.REPLY) -> None:
-        """Wait for a slot and take it."""
+        """Wait for a slot and take it.
+
+        Raises:
+            NoSlots: If the pool was limited to none.
+        """
         if self._in_flight < self.size and not self._waiting:
             self._in_flight += 1
             return
@@ -82,7 +91,7 @@ class Slots:
         try:
             await given
         except asyncio.CancelledError:
-            if given.done() and not given.cancelled():
+            if given.done() and not given.cancelled() and given.exception() is None:
                 self.release()
             else:
                 given.cancel()  # passed over when its turn comes
@@ -93,8 +102,14 @@ class Slots:
         self._in_flight -= 1
         self._admit()
 
+    def retake(self) -> None:
+        """Take a slot without waiting, even one too many: it is given back at once."""
+        self._in_flight += 1
+
     def limit(self, most: int) -> None:
-        """Have so many slots from now on, less what throttling took away."""
+        """Have so many slots from now on, less what throttling took away; at 0 nobody waits."""
+        if most == 0:
+            self._turn_away()
         if most == self._most:
             return
         kept = self._size / self._most if self._most else 1.0
@@ -114,6 +129,12 @@ class Slots:
         if len(self._throttled) == _WATCHED and sum(self._throttled) > _THROTTLED_SHARE * _WATCHED:
             self._size = max(1.0, self._size * _DECREASE)
             self._throttled.clear()
+
+    def _turn_away(self) -> None:
+        while self._waiting:
+            *_, given = heapq.heappop(self._waiting)
+            if not given.done():
+                given.set_exception(NoSlots())
 
     def _admit(self) -> None:
         while self._waiting and self._in_flight < self.size:

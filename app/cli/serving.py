@@ -5,10 +5,20 @@ from typing import Annotated
 import typer
 
 from app.cli.options import ConfigOption, JsonOption
-from app.cli.working import ConcurrencyOption
+
+ServiceConcurrencyOption = Annotated[
+    int | None,
+    typer.Option(
+        "--concurrency",
+        min=0,
+        help="Most calls in flight here per endpoint (default: our share of its concurrency); "
+        "0 leaves shards to workers.",
+        show_default=False,
+    ),
+]
 
 
-def serve(*, config: ConfigOption = None, concurrency: ConcurrencyOption = None) -> None:
+def serve(*, config: ConfigOption = None, concurrency: ServiceConcurrencyOption = None) -> None:
     """Run every plan on its schedule, deliver messages and answer health checks."""
     from app.cli.service import serve_plans
     from app.cli.session import migrated_database, open_session

@@ -6,14 +6,9 @@ import typer
 
 from app.cli.options import ConfigOption
 
+_HELP = "Most calls in flight here per endpoint (default: our share of its concurrency)."
 ConcurrencyOption = Annotated[
-    int | None,
-    typer.Option(
-        "--concurrency",
-        min=0,
-        help="Most calls in flight here per endpoint (default: our share of its concurrency).",
-        show_default=False,
-    ),
+    int | None, typer.Option("--concurrency", min=1, help=_HELP, show_default=False)
 ]
 
 

@@ -317,6 +317,17 @@ ENDPOINT_PACE = Table(
     comment="Spacing of calls per endpoint that has a rate, shared by all processes",
 )
 
+WORKER_PLACES = Table(
+    "worker_places",
+    METADATA,
+    _text("worker", "Name of the worker's process"),
+    _text("what", "Digest of a queue or of an endpoint"),
+    _time("joined_at", "When it joined, by the database's clock"),
+    _time("seen_at", "When it last said that it lives, by the database's clock"),
+    PrimaryKeyConstraint("what", "worker"),
+    comment="Live workers of every queue and endpoint, which share its slots",
+)
+
 MODEL_RESULTS = Table(
     "model_results",
     METADATA,

@@ -4,7 +4,8 @@ The queue only says who works next. What was done is told by our own rows: a job
 or too late, finds its shard done or its Fence gone.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,12 @@ import procrastinate
 import psycopg
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from procrastinate.worker import Worker
 
 from app.domain.errors import SchemaMismatch, StorageUnavailable
+from app.workers.shares import Place
 
 SCHEMA = "switchwise_queue"
 HEARTBEAT_S = 5.0
@@ -83,6 +86,17 @@ class _WhenAsked(BaseRetryStrategy):
 
 
 Work = Callable[[ShardJob], Awaitable[None]]
+MayWork = Callable[[str], bool]
+
+
+class _OpenQueues(JobManager):
+    """Fetches jobs only of queues that may be worked now, asked anew each time."""
+
+    may_work: MayWork = staticmethod(lambda _queue: True)
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
+        wanted = [queue for queue in queues or () if self.may_work(queue)]
+        return await super().fetch_job(wanted, worker_id) if wanted else None
 
 
 class ShardQueue:
@@ -90,9 +104,11 @@ class ShardQueue:
 
     Args:
         dsn: The results database, without a pooler that shares sessions.
+        worker: The name under which this process is known to other workers.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, worker: str = "") -> None:
+        self._name = worker or uuid.uuid4().hex
         self._connector = procrastinate.PsycopgConnector(
             conninfo=dsn.replace("postgresql+psycopg://", "postgresql://", 1),
             kwargs=_CONNECT,
@@ -101,6 +117,7 @@ class ShardQueue:
             timeout=10.0,
         )
         self._app = procrastinate.App(connector=self._connector)
+        self._jobs = self._app.job_manager = _OpenQueues(self._connector)
         self._work: Work | None = None
         self._task = self._app.task(name=_TASK, retry=_WhenAsked())(self._run)
         self._worker: Worker | None = None
@@ -174,9 +191,24 @@ class ShardQueue:
 
     # --- working ----------------------------------------------------------------------------------
 
-    async def run_worker(self, queues: Sequence[str], work: Work, *, at_once: int) -> None:
-        """Run jobs of these queues until `stop_worker`; raises when the database went away."""
+    async def run_worker(
+        self,
+        queues: Sequence[str],
+        work: Work,
+        *,
+        at_once: int,
+        may_work: MayWork = lambda _queue: True,
+    ) -> None:
+        """Run jobs of these queues until `stop_worker`; raises when the database went away.
+
+        Args:
+            queues: Names of queues.
+            work: Does a job.
+            at_once: Jobs done at the same time.
+            may_work: Asked before every job: whether one of this queue may be begun.
+        """
         self._work = work
+        self._jobs.may_work = may_work
         self._worker = Worker(
             self._app,
             queues=queues,
@@ -197,18 +229,21 @@ class ShardQueue:
         if self._worker is not None:
             self._worker.stop()  # type: ignore[no-untyped-call]
 
-    async def place(self) -> tuple[int, int]:
-        """Our place among the live workers, from 0, and how many there are."""
-        rows = await self._rows(
-            "SELECT id FROM procrastinate_workers"
-            " WHERE last_heartbeat > now() - make_interval(secs => %(stalled_s)s) ORDER BY id",
-            stalled_s=STALLED_S,
-        )
-        living = [int(row["id"]) for row in rows]
-        ours = self._worker.worker_id if self._worker is not None else None
-        if ours not in living:
-            return len(living), len(living) + 1
-        return living.index(ours), len(living)
+    async def places(self, names: Iterable[str]) -> Mapping[str, Place]:
+        """Say that we live, and learn our place among the live workers of each name."""
+        wanted = sorted(names)
+        await self._rows(_SAY_WE_LIVE, worker=self._name, names=wanted, heartbeat_s=HEARTBEAT_S)
+        rows = await self._rows(_LIVING, names=wanted, stalled_s=STALLED_S)
+        living = {str(row["what"]): list(row["workers"]) for row in rows}
+        return {
+            name: Place(place=workers.index(self._name), workers=len(workers))
+            for name, workers in living.items()
+            if self._name in workers
+        }
+
+    async def leave(self) -> None:
+        """Let the others have our places, and forget workers that were not seen for long."""
+        await self._rows(_LEAVE, worker=self._name)
 
     async def _run(self, run_id: str, shard_no: int, holder: str) -> None:
         if self._work is None:
@@ -218,6 +253,28 @@ class ShardQueue:
     async def _rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
         with _in_our_words():
             return list(await self._connector.execute_query_all_async(statement, **values))
+
+
+_SAY_WE_LIVE = """
+    INSERT INTO switchwise.worker_places AS p (worker, what, joined_at, seen_at)
+    SELECT %(worker)s, what, clock_timestamp(), clock_timestamp()
+    FROM unnest(%(names)s::text[]) AS what
+    ON CONFLICT (what, worker) DO UPDATE SET seen_at = excluded.seen_at
+      WHERE abs(extract(epoch FROM excluded.seen_at - p.seen_at)) > %(heartbeat_s)s
+    RETURNING p.what
+"""
+_LIVING = """
+    SELECT what, array_agg(worker ORDER BY joined_at, worker) AS workers
+    FROM switchwise.worker_places
+    WHERE what = ANY(%(names)s::text[])
+      AND abs(extract(epoch FROM clock_timestamp() - seen_at)) < %(stalled_s)s
+    GROUP BY what
+"""
+_LEAVE = """
+    DELETE FROM switchwise.worker_places
+    WHERE worker = %(worker)s OR seen_at < clock_timestamp() - interval '1 day'
+    RETURNING what
+"""
 
 
 class _in_our_words:  # noqa: N801 - reads as a statement

@@ -82,11 +82,16 @@ class ShardWorker:
             sharing.cancel()
             stopping.cancel()
             await self._close_all()
+            with suppress(StorageUnavailable):
+                await self.tools.queue.leave()
 
     async def _work_until_trouble(self) -> None:
         try:
             await self.tools.queue.run_worker(
-                list(self.tools.plans), self._work, at_once=self.tools.at_once
+                list(self.tools.plans),
+                self._work,
+                at_once=self.tools.at_once,
+                may_work=self.tools.shares.may_work,
             )
         except StorageUnavailable as error:
             _log.warning("the queue is away", reason=str(error))
@@ -99,15 +104,16 @@ class ShardWorker:
     async def _share(self) -> None:
         """Keep to our share of every endpoint, which others' coming and going changes.
 
-        Beside others a newcomer waits until they have made room.
+        Beside others a newcomer waits until they have made room. Shards of a plan are fetched only
+        while each of its endpoints has a slot for us.
         """
         began = self.tools.clock.monotonic()
         while True:
             with suppress(StorageUnavailable):
-                place, workers = await self.tools.queue.place()
-                is_settled = self.tools.clock.monotonic() - began >= _JOINING_S
-                if workers == 1 or is_settled:
-                    self.tools.shares.settle(place=place, workers=workers)
+                places = await self.tools.queue.places(self.tools.shares.names)
+                is_alone = all(place.workers == 1 for place in places.values())
+                if is_alone or self.tools.clock.monotonic() - began >= _JOINING_S:
+                    self.tools.shares.settle(places)
                     self.tools.on_share()
             await self.tools.clock.sleep(_SHARE_S)
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.workers.queue import ShardJob, ShardQueue, TryAgain
+from app.workers.shares import Place
 
 QUEUE = "plan"
 JOB = ShardJob(run_id="5f0c5a5e-4f1e-4c55-9a52-1f2f6d1e0a01", shard_no=3, holder="me")
@@ -63,3 +64,47 @@ async def test_work_that_cannot_be_done_is_failed(queue: ShardQueue) -> None:
     async with asyncio.timeout(30):
         await queue.run_worker([QUEUE], work, at_once=1)
     assert await queue.states(QUEUE, JOB.run_id) == {3: "failed"}
+
+
+async def test_jobs_of_a_queue_that_may_not_be_worked_stay_until_it_may(queue: ShardQueue) -> None:
+    worked: list[ShardJob] = []
+    asked = asyncio.Event()
+
+    async def work(job: ShardJob) -> None:
+        worked.append(job)
+        queue.stop_worker()
+
+    def may_work(_name: str) -> bool:
+        is_asked_again = asked.is_set()
+        asked.set()
+        return is_asked_again
+
+    await queue.put(QUEUE, [JOB])
+    async with asyncio.timeout(30):
+        working = asyncio.create_task(queue.run_worker([QUEUE], work, at_once=1, may_work=may_work))
+        await asked.wait()
+        assert await queue.states(QUEUE, JOB.run_id) == {3: "todo"}
+        await working
+    assert worked == [JOB]
+
+
+async def test_workers_are_counted_where_they_work_and_not_elsewhere(database_url: str) -> None:
+    queues = [ShardQueue(database_url, worker=name) for name in ("b", "a", "c")]
+    first, second, elsewhere = queues
+    for queue in queues:
+        await queue.open()
+    try:
+        await first.places(["plan", "endpoint"])
+        await elsewhere.places(["other plan", "endpoint"])
+        assert await second.places(["plan", "endpoint"]) == {
+            "plan": Place(place=1, workers=2),
+            "endpoint": Place(place=2, workers=3),
+        }
+        await first.leave()
+        assert await second.places(["plan", "endpoint"]) == {
+            "plan": Place(place=0, workers=1),
+            "endpoint": Place(place=1, workers=2),
+        }
+    finally:
+        for queue in queues:
+            await queue.close()

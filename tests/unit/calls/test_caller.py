@@ -399,6 +399,18 @@ async def test_a_pause_ends_at_once_when_asked_to_stop() -> None:
         await pausing
 
 
+async def test_a_call_whose_endpoint_others_have_wholly_puts_its_shard_off() -> None:
+    pools = SlotPools(lambda _endpoint: 0)
+    made = await desk([completion()], policy=CallerPolicy(primary=HERE, pools=pools))
+    calling = asyncio.ensure_future(made.call())
+    for _ in range(10):  # until it waits
+        await asyncio.sleep(0)
+    pools.adjust()
+    with pytest.raises(ShardDeferred, match="other workers have all slots"):
+        await calling
+    assert made.memory.attempts == {}
+
+
 class TestOpenLoad:
     async def test_what_a_call_waited_after_its_arrival_counts_as_latency(self) -> None:
         made = await desk([completion(ttft_s=0.1, latency_s=0.5)])

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from app.calls.slots import SlotPools, Slots, Turn
+from app.calls.slots import NoSlots, SlotPools, Slots, Turn
 from app.domain.models import Endpoint
 
 
@@ -141,3 +141,27 @@ async def test_endpoints_share_one_pool_by_key_and_follow_the_limit() -> None:
     most["a"] = 1
     pools.adjust()
     assert pool.size == 1
+
+
+async def test_who_waits_for_a_pool_that_loses_its_last_slot_is_turned_away() -> None:
+    slots = Slots(1)
+    await slots.acquire()
+    waiting = asyncio.ensure_future(slots.acquire())
+    await asyncio.sleep(0)
+    slots.limit(0)
+    with pytest.raises(NoSlots):
+        await waiting
+    slots.release()
+    assert slots.in_flight == 0
+    slots.limit(1)
+    await slots.acquire()
+    assert slots.in_flight == 1
+
+
+async def test_who_asks_a_pool_without_a_slot_is_turned_away_when_it_stays_so() -> None:
+    slots = Slots(0)
+    waiting = asyncio.ensure_future(slots.acquire())
+    await asyncio.sleep(0)
+    slots.limit(0)
+    with pytest.raises(NoSlots):
+        await waiting
