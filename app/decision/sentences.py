@@ -16,6 +16,9 @@ __all__ = (
     "signed",
 )
 
+_HUGE = 1_000
+"""A ratio beyond this is not told in figures: there is next to nothing to divide by."""
+
 
 def difference(estimate: Estimate) -> str:
     """A difference with half its interval.
@@ -42,5 +45,11 @@ def ratio(estimate: Estimate) -> str:
 
     >>> ratio(Estimate(point=0.65, low=0.6, high=0.71, confidence=0.95, n=9))
     '0.65 (0.60–0.71)'
+    >>> ratio(Estimate(point=40.0, low=2.0, high=1e9, confidence=0.95, n=9))
+    '40.00 (2.00–over 1,000)'
     """
-    return f"{estimate.point:.2f} ({estimate.low:.2f}–{estimate.high:.2f})"
+    return f"{_times(estimate.point)} ({_times(estimate.low)}–{_times(estimate.high)})"
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}" if value < _HUGE else f"over {_HUGE:,}"

@@ -209,6 +209,8 @@ def _less_per_point(result: ScanResult) -> str:
     if result.value_ratio is None:
         return "nothing"
     low, high = 1 - result.value_ratio.high, 1 - result.value_ratio.low
+    if low < 0:
+        return f"between {percent(high)} less and {percent(-low)} more per quality point"
     return f"{low * 100:.0f}–{high * 100:.0f} % less per quality point"
 
 

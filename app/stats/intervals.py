@@ -30,7 +30,7 @@ from app.stats.arrays import (
 )
 from app.stats.estimates import Estimate
 from app.stats.evidence import COST_C, COST_P, NO_VARIANCE, QUALITY_C, QUALITY_P, Moments
-from app.stats.switch_tests import is_supported, value_ratio
+from app.stats.switch_tests import is_supported, value_ratio, value_refusal
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
@@ -77,7 +77,7 @@ def value_ratio_interval(moments: Moments, *, confidence: float = CONFIDENCE) ->
     >>> round(r.point, 3), round(r.low, 3), round(r.high, 3)
     (0.5, 0.462, 0.541)
     """
-    if min(moments.mean) <= 0:
+    if value_refusal(moments.mean) is not None or moments.mean[COST_C] <= 0:
         return None
     ratio = float(value_ratio(moments.mean))
     return _log_interval(ratio, (1.0, -1.0, -1.0, 1.0), moments, confidence)
@@ -646,7 +646,7 @@ def _unseen(
     z2 = normal_quantile(confidence) ** 2
     low = (n * point + z2 * bounds[0]) / (n + z2)
     high = (n * point + z2 * bounds[1]) / (n + z2)
-    return low, high
+    return min(low, point), max(high, point)  # an allowance may put the point beyond the bounds
 
 
 def _log_interval(

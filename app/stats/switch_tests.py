@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from app.stats.arrays import FloatArray
+from app.stats.arrays import BoolArray, FloatArray
 from app.stats.evidence import COST_C, COST_P, QUALITY_C, QUALITY_P, Evidence, Moments, Vector
 
 NEVER = -37.0
@@ -29,6 +29,9 @@ PSEUDO_PAIRS = 0.5
 
 LEAN_SHARE = 0.5
 """Share of the skewness correction that the quality test takes: the pseudo-pairs do the rest."""
+
+NO_QUALITY = 1e-9
+"""A mean quality up to this is none: to divide by it says nothing."""
 
 SUCCESS_Z = 2.33
 """The success guardrail must be passed, and a broken one is called, at this z (one-sided 1 %)."""
@@ -168,7 +171,7 @@ def value_z(
     """
     mean, cov, n = _floats(mean), _floats(cov), _floats(n)
     lean = np.minimum(_floats(skewness), 0.0) / np.sqrt(n)
-    refused = (mean[..., COST_P] <= 0) | (mean[..., QUALITY_C] <= 0) | (mean[..., QUALITY_P] <= 0)
+    refused = _refused(mean)
     safe = np.where(refused[..., None], 1.0, mean)
     delta = z_of_t(_hall(_delta_t(safe, cov, n, bar), lean), df)
     linear = z_of_t(_hall(_linear_t(safe, cov, n, bar), lean), df)
@@ -195,12 +198,13 @@ def cost_skewness(
     True
     """
     mean, cov, n, thirds = _floats(mean), _floats(cov), _floats(n), _floats(thirds)
+    refused = _refused(mean)
     _, _, q_c, q_p = np.moveaxis(mean, -1, 0)
     c, p = -q_p, bar * q_c
     third = c**3 * thirds[..., 0] + 3 * c**2 * p * thirds[..., 1]
     third = third + 3 * c * p**2 * thirds[..., 2] + p**3 * thirds[..., 3]
     variance = _linear_variance(mean, cov, n, bar)
-    certain = variance <= 0
+    certain = refused | (variance <= 0)
     return np.where(certain, 0.0, third / np.where(certain, 1.0, variance) ** 1.5 * np.sqrt(n))
 
 
@@ -212,9 +216,9 @@ def value_refusal(mean: Vector) -> str | None:
     >>> value_refusal((0.1, 0.2, 0.7, 0.8)) is None
     True
     """
-    if mean[QUALITY_C] <= 0:
+    if mean[QUALITY_C] <= NO_QUALITY:
         return "the candidate earned no quality: its cost per quality point is unbounded"
-    if mean[QUALITY_P] <= 0:
+    if mean[QUALITY_P] <= NO_QUALITY:
         return "the primary earned no quality: there is nothing to compare with"
     if mean[COST_P] <= 0:
         return "the primary cost nothing: there is nothing to save"
@@ -303,6 +307,12 @@ class Stacked:
             cost_thirds=np.array([m.cost_thirds for m in moments]),
             difference_third=np.array([m.difference_third for m in moments]),
         )
+
+
+def _refused(mean: FloatArray) -> BoolArray:
+    """Return where `value_refusal` has a reason."""
+    least = np.minimum(mean[..., QUALITY_C], mean[..., QUALITY_P])
+    return (mean[..., COST_P] <= 0) | (least <= NO_QUALITY)
 
 
 def _shrunk_difference(
