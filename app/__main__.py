@@ -17,6 +17,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output went away, e.g. `switchwise report | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - a traceback would quote what was at hand: texts, keys
+        from app.cli.logs import where_it_broke
+
+        sys.stderr.write("switchwise: a bug, told without the values that were at hand:\n")
+        sys.stderr.write("".join(f"  {line}\n" for line in where_it_broke(error)))
+        sys.exit(1)
 
 
 def _told(error: Exception) -> str:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from app.alerting.compose import Messages, Outcome, compose_alerts
 from app.alerting.outcome import regression_key
+from app.alerting.phrases import bill_warnings
 from app.decision.adaptive import drop_candidates
 from app.decision.decide import decide
 from app.decision.readings import STORED_PREFIX
@@ -419,6 +420,7 @@ async def conclude(
     sample = await tools.runs.sample(run.run_id)
     results = await tools.runs.results(run.run_id)
     spend = await tools.runs.spend(run.run_id)
+    bills = [line.check for line in spend if line.check]
     summaries = summarise(results, plan.contestants)
     records = await tools.runs.scores(run.run_id)
     people = human_evidence(plan, tools.evaluation, await tools.labels.labelled(plan.name))
@@ -439,6 +441,7 @@ async def conclude(
         models_usd=_sum(spend, Purpose.REPLAY),
         judge_usd=_sum(spend, Purpose.JUDGE),
         month_usd=await month_usd(finished_at, tools),
+        bills=bills,
         skipped=sample.skipped if sample else {},
         next_slot=tools.next_slot,
         incomplete=why,
@@ -455,6 +458,7 @@ async def conclude(
         drift=drift,
         adaptive=adaptive,
         spend=spend,
+        bill_warnings=bill_warnings(bills),
         budget_usd=plan.budget.per_run_usd,
         alerts=messages.alerts,
         error=why,

@@ -92,6 +92,8 @@ class FoundLog:
         columns: Our name -> theirs.
         segments: Segment name -> column.
         models: Models of recent rows, the most used first.
+        query: A SELECT that reads the table, where its columns do not serve as they are.
+        options: For the API of a product: name -> reference to a variable of the environment.
     """
 
     preset: str
@@ -100,6 +102,8 @@ class FoundLog:
     columns: Mapping[str, str] = field(default_factory=dict)
     segments: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    query: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import assert_never
 from app.alerting import messages
 from app.alerting.news import Finding, Reminders, is_acknowledged, is_news
 from app.alerting.outcome import Messages, Outcome, switch_key
+from app.alerting.phrases import bill_warnings
 from app.domain.alerts import Alert, AlertKind, News, OpenAlert
 from app.domain.results import CandidateState, Comparison, VerdictKind
 from app.domain.runs import RunStatus
@@ -25,9 +26,11 @@ def compose_alerts(outcome: Outcome, known: Mapping[str, OpenAlert], *, now: dat
     3. The primary's regression alert opens or closes.
     4. A Run without a verdict says so once per reason.
     5. When nothing else was said, the digest follows the plan's policy.
+    6. The first message tells where the gateway's bill differs from our prices.
     """
     if not outcome.run.trigger.counts:
-        return Messages(alerts=(messages.by_hand(outcome, ranked(outcome.comparisons)),))
+        told = messages.by_hand(outcome, ranked(outcome.comparisons))
+        return Messages(alerts=_with_bills([told], outcome))
     said: list[Alert] = []
     states: list[OpenAlert] = []
     findings = [*_switches(outcome, known, now), _regression(outcome), *_departed(outcome, known)]
@@ -39,7 +42,15 @@ def compose_alerts(outcome: Outcome, known: Mapping[str, OpenAlert], *, now: dat
     if not said and outcome.status is RunStatus.DONE and _digest_policy(outcome) == "always":
         is_worse = _is_worse(outcome, known)
         said.append(messages.quiet(outcome, _recommended(known), is_worse=is_worse))
-    return Messages(alerts=tuple(said), states=tuple(states))
+    return Messages(alerts=_with_bills(said, outcome), states=tuple(states))
+
+
+def _with_bills(said: Sequence[Alert], outcome: Outcome) -> tuple[Alert, ...]:
+    """The messages, the first of which tells of bills that do not agree with our prices."""
+    warnings = bill_warnings(outcome.bills)
+    if not said or not warnings:
+        return tuple(said)
+    return (replace(said[0], lines=(*said[0].lines, *warnings)), *said[1:])
 
 
 def ranked(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from app.domain.alerts import Alert, OpenAlert
 from app.domain.plans import Plan
+from app.domain.prices import CostCheck
 from app.domain.results import Comparison, DriftReport, JudgeReport, Summary
 from app.domain.runs import Run, RunStatus, Slot
 
@@ -16,6 +17,7 @@ class Outcome:
 
     Attributes:
         skipped: Logged rows that were met and not replayed, by reason.
+        bills: Our figures beside the gateway's own.
         incomplete: Why there is no verdict, None when the Run is complete.
         finishing_usd: About what the rest of a partial Run would cost.
     """
@@ -31,6 +33,7 @@ class Outcome:
     models_usd: Decimal = Decimal(0)
     judge_usd: Decimal = Decimal(0)
     month_usd: Decimal = Decimal(0)
+    bills: Sequence[CostCheck] = ()
     requests_per_week: float = 0.0
     next_slot: Slot | None = None
     incomplete: str | None = None

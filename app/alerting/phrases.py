@@ -1,6 +1,6 @@
 """Sentences about Comparisons, drift, judges and spend, each with its interval and count."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from app.alerting.outcome import Outcome
 from app.alerting.words import (
@@ -19,6 +19,7 @@ from app.alerting.words import (
 )
 from app.domain.cases import SkipReason
 from app.domain.plans import Plan
+from app.domain.prices import CostCheck
 from app.domain.results import (
     ALL,
     CandidateState,
@@ -211,6 +212,18 @@ def _answer(is_cause: bool, change: Estimate | None, cause: str) -> str:
         return "not measured"
     figure = percent_range(change) if cause == "price" else difference(change)
     return f"{'yes' if is_cause else 'no'}, {figure}"
+
+
+def bill_warnings(checks: Iterable[CostCheck]) -> tuple[str, ...]:
+    """What to say of bills that do not agree with our prices."""
+    return tuple(
+        f"{check.model_name}: the gateway reports {money(check.reported_usd)} where our prices "
+        f"make {money(check.computed_usd)} ({'+' if check.gap >= 0 else ''}"
+        f"{percent(float(check.gap), 1)} over {count(check.calls, 'call')}): correct `price` or "
+        "`price_as`, or look for a surcharge or discount of the gateway."
+        for check in checks
+        if check.is_off
+    )
 
 
 def judge_words(judge: JudgeReport) -> tuple[str, ...]:

@@ -2,26 +2,35 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from app.cli.figures import counted, dollars, whole
+from app.cli.figures import counted, dollar_range, dollars, whole
 from app.cli.session import Session
 from app.cli.tables import Table, terminal_table
 from app.daemon.slots import next_slots
 from app.domain.cases import Sample, Window
 from app.domain.plans import Plan
 from app.domain.runs import Run, RunStatus
+from app.domain.wording import count, percent, signed
 from app.pipeline import known_prices
 from app.ports import Clock
 from app.sampling.draw import DrawRequest, draw_sample
+from app.stats.critical_values import WINDOWS
 from app.stats.evidence import Evidence
 from app.storage.migrations import SchemaState, status
-from app.summary.forecast import CostRange, Forecast, forecast
+from app.summary.forecast import Forecast, forecast
+from app.summary.run_costs import CallRange, CostRange
+from app.summary.track_record import TrackRecord, uses_of
 from app.wiring import clock_for, log_source, logs_dsn, open_storage, price_book, results_database
+
+_MONTH = timedelta(days=30)
+_SLOTS_LOOKED_AT = 53
 
 Found = Mapping[str, Any]
 
@@ -39,8 +48,9 @@ def forecast_run(session: Session, plan: Plan) -> dict[str, Any]:
     prices = known_prices(plan.models, lambda model: book.price(model, clock.now()))
     with results_database(session.settings) as dsn:
         sample, query_plan = asyncio.run(_sample(session, plan, dsn, clock))
-        history, last = asyncio.run(_history(plan, dsn, clock))
-    return _told(plan, sample, forecast(plan, sample, prices, history), query_plan, clock, last)
+        record, last = asyncio.run(_record(plan, dsn, clock))
+    told = forecast(plan, sample, prices, record)
+    return _told(plan, sample, told, query_plan, clock, last)
 
 
 def print_forecast(found: Found, console: Console) -> None:
@@ -51,7 +61,7 @@ def print_forecast(found: Found, console: Console) -> None:
         Text(
             f"{whole(sample['cases'])} cases from {whole(sample['drawn'])} of "
             f"{whole(sample['frame'])} logged prompts of the last {sample['days']:g} days; "
-            f"{whole(sample['duplicates'])} duplicates folded"
+            f"{whole(sample['duplicates'])} duplicates folded; {whole(found['anchors'])} anchors"
         )
     )
     if sample["skipped"]:
@@ -60,30 +70,100 @@ def print_forecast(found: Found, console: Console) -> None:
         console.print(Text(f"strata: {counted(sample['strata'])}"))
     if found["query_plan"]:
         console.print(Text(f"log query: {found['query_plan']}", style="dim"))
+    console.print()
+    console.print(terminal_table(_cost_table(found)))
+    for sentence in (_rhythm(found["monthly"]), *_budgets(found), *found["notes"]):
+        console.print(Text(sentence))
+    console.print()
+    console.print(Text("What it can show", style="bold"))
+    first, *_, basis = found["sentences"]
+    console.print(Text(first))
+    console.print()
+    console.print(terminal_table(_effect_table(found)))
+    console.print(Text(basis))
+    console.print(Text("Nothing was sent.", style="dim"))
+
+
+def _cost_table(found: Found) -> Table:
+    """What a Run and a month of Runs cost, per model and for judging."""
+    monthly = found["monthly"]
     rows = [
-        (one["name"], whole(one["calls"]), *_cost_cells(one["cost"])) for one in found["models"]
+        (
+            one["name"],
+            whole(one["calls"]),
+            _range(one["cost"]),
+            _range(monthly["models"].get(one["name"])),
+        )
+        for one in found["models"]
     ]
-    rows.append(("judge", whole(found["judge_calls"]), *_cost_cells(found["judge_cost"])))
-    if found["embedding_calls"]:
-        cells = _cost_cells(found["embedding_cost"])
-        rows.append(("embeddings", whole(found["embedding_calls"]), *cells))
-    rows.append(("total", "", *_cost_cells(found["cost"])))
-    console.print(
-        terminal_table(
-            Table(
-                title="Calls and cost",
-                columns=("Model", "Calls", "At least", "Expected", "At most"),
-                right=frozenset({"Calls", "At least", "Expected", "At most"}),
-                rows=rows,
-                emphasised=frozenset({len(rows) - 1}),
-            )
+    rows.append(
+        (
+            "judge",
+            whole(found["judge_calls"]),
+            _range(found["judge_cost"]),
+            _range(monthly["judge"]),
         )
     )
-    for sentence in (*found["sentences"], *found["notes"]):
-        console.print(Text(sentence))
-    if found["budget_usd"]:
-        console.print(Text(f"Budget of a run: {dollars(found['budget_usd'])}."))
-    console.print(Text("Nothing was sent.", style="dim"))
+    if found["embedding_calls"]:
+        cost, month = _range(found["embedding_cost"]), _range(monthly["embedding"])
+        rows.append(("embeddings", whole(found["embedding_calls"]), cost, month))
+    rows.append(("total", "", _range(found["cost"]), _range(monthly["cost"])))
+    columns = ("Model", "Calls at most", "A run (low to high)", "A month (low to high)")
+    return Table(
+        title="Calls and cost",
+        columns=columns,
+        right=frozenset(columns[1:]),
+        rows=rows,
+        emphasised=frozenset({len(rows) - 1}),
+    )
+
+
+def _effect_table(found: Found) -> Table:
+    """How long candidates of a few kinds take to be found."""
+    primary = found["models"][0]["name"]
+    columns = ("Quality", f"Cost per quality of {primary}'s", "Prompts", "Even chance", "4 in 5")
+    return Table(
+        title="Weeks until a candidate like this is found",
+        columns=columns,
+        right=frozenset(columns[1:]),
+        rows=[
+            (
+                "as good" if one["quality_delta"] == 0 else signed(one["quality_delta"]),
+                percent(one["value_ratio"]),
+                whole(one["pairs"]),
+                _weeks(one["median_weeks"]),
+                _weeks(one["likely_weeks"]),
+            )
+            for one in found["weeks_to_decision"]
+        ],
+    )
+
+
+def _weeks(weeks: int | None) -> str:
+    return f"more than {max(WINDOWS)}" if weeks is None else count(weeks, "week")
+
+
+def _rhythm(monthly: Found) -> str:
+    runs = f"{monthly['runs']:.1f}".removesuffix(".0")
+    if monthly["is_scheduled"]:
+        return f"A month is 30 days: {runs} runs by the schedule."
+    return f"A month is 30 days: {runs} runs, if there is one a week (the plan has no schedule)."
+
+
+def _budgets(found: Found) -> Iterator[str]:
+    """How the cost lies to the plan's caps."""
+    for cap, cost, what in (
+        (found["budget_usd"], found["cost"], "a run"),
+        (found["monthly"]["budget_usd"], found["monthly"]["cost"], "a month"),
+    ):
+        if cap is None:
+            yield f"There is no budget of {what}."
+        elif Decimal(cost["high_usd"]) <= Decimal(cap):
+            yield f"The budget of {what}, {dollars(cap)}, holds even the high figure."
+        elif Decimal(cost["expected_usd"]) <= Decimal(cap):
+            yield f"The budget of {what}, {dollars(cap)}, holds the expected figure, not the high."
+        else:
+            yield f"The budget of {what}, {dollars(cap)}, is too small: a run would end as partial."
 
 
 async def _sample(
@@ -101,14 +181,39 @@ async def _sample(
         await source.close()
 
 
-async def _history(plan: Plan, dsn: str, clock: Clock) -> tuple[list[Evidence], Run | None]:
-    """The plan's stored weeks; none where the database holds no schema yet."""
-    if (await asyncio.to_thread(status, dsn)).state is not SchemaState.CURRENT:
-        return [], None
+async def _record(plan: Plan, dsn: str, clock: Clock) -> tuple[TrackRecord, Run | None]:
+    """What earlier Runs of the plan tell; why they tell nothing, where they do not."""
+    schema = (await asyncio.to_thread(status, dsn)).state
+    if schema is SchemaState.ABSENT:
+        return TrackRecord(), None
+    if schema is not SchemaState.CURRENT:
+        return TrackRecord(missing="the results database waits for `switchwise db upgrade`"), None
     async with open_storage(dsn, clock, [plan]) as storage:
-        weeks = await storage.runs.evidence(plan.name, since_week="")
+        names = {candidate.name for candidate in plan.candidates}
+        held: dict[str, list[Evidence]] = {}
+        for week in await storage.runs.evidence(plan.name, since_week=""):
+            if week.primary == plan.primary.name and week.candidate in names:
+                held.setdefault(week.candidate, []).append(week.evidence)
         last = await storage.runs.latest_run(plan.name, statuses=(RunStatus.DONE,))
-    return [week.evidence for week in weeks if week.primary == plan.primary.name], last
+        if last is None:
+            return TrackRecord(weeks=held), None
+        results = await storage.runs.results(last.run_id)
+        document: Found = await storage.runs.document(last.run_id) or {}
+    record = TrackRecord(
+        weeks=held,
+        uses=uses_of(results),
+        anchors=len({row.case_id for row in results if row.is_anchor}),
+        judged_usd=_judged_usd(document),
+        run_at=last.slot.at,
+    )
+    return record, last
+
+
+def _judged_usd(document: Found) -> Decimal | None:
+    judge: Found = document.get("judge") or {}
+    if not judge.get("judged") or judge.get("spend_usd") is None:
+        return None
+    return Decimal(judge["spend_usd"]) / int(judge["judged"])
 
 
 def _told(
@@ -130,18 +235,20 @@ def _told(
                 "name": model.name,
                 "model": model.model,
                 "role": model.role.value,
-                "calls": len(sample.cases) + (len(sample.anchors) if model is plan.primary else 0),
+                "calls": len(sample.cases) + (found.anchors if model is plan.primary else 0),
                 "cost": _cost(found.models.get(model.name)),
             }
             for model in plan.contestants
         ],
         "calls": found.calls,
+        "anchors": found.anchors,
         "judge_calls": found.judge_calls,
         "judge_cost": _cost(found.judging),
         "embedding_calls": found.embedding_calls,
         "embedding_cost": _cost(found.embedding),
         "cost": _cost(found.total),
         "budget_usd": None if budget is None else format(budget, "f"),
+        "monthly": _monthly(plan, found, clock),
         "detectable": {
             "quality_delta": found.detectable_difference,
             "value_ratio": found.detectable_ratio,
@@ -151,6 +258,7 @@ def _told(
                 "quality_delta": one.difference,
                 "value_ratio": one.ratio,
                 "pairs": one.pairs,
+                "likely_pairs": one.likely_pairs,
                 "median_weeks": one.median_weeks,
                 "likely_weeks": one.likely_weeks,
             }
@@ -182,6 +290,33 @@ def _sample_facts(sample: Sample) -> dict[str, Any]:
     }
 
 
+def _monthly(plan: Plan, found: Forecast, clock: Clock) -> dict[str, Any]:
+    """The same for 30 days of Runs."""
+    runs = _runs_a_month(plan, clock)
+    calls = CallRange.exactly(runs)
+    budget = plan.budget.per_month_usd
+    return {
+        "runs": runs,
+        "is_scheduled": plan.schedule is not None,
+        "models": {
+            name: None if cost is None else _cost(cost.of(calls))
+            for name, cost in found.models.items()
+        },
+        "judge": None if found.judging is None else _cost(found.judging.of(calls)),
+        "embedding": None if found.embedding is None else _cost(found.embedding.of(calls)),
+        "cost": _cost(found.total.of(calls)),
+        "budget_usd": None if budget is None else format(budget, "f"),
+    }
+
+
+def _runs_a_month(plan: Plan, clock: Clock) -> float:
+    """Runs in 30 days by the schedule, over as many slots as a weekly plan has in a year."""
+    slots = next_slots(plan.schedule, clock.now(), _SLOTS_LOOKED_AT) if plan.schedule else ()
+    if len(slots) < 2:
+        return _MONTH / timedelta(weeks=1)
+    return (len(slots) - 1) * (_MONTH / (slots[-1].at - slots[0].at))
+
+
 def _cost(cost: CostRange | None) -> dict[str, str] | None:
     if cost is None:
         return None
@@ -192,10 +327,8 @@ def _cost(cost: CostRange | None) -> dict[str, str] | None:
     }
 
 
-def _cost_cells(cost: Mapping[str, str] | None) -> tuple[str, str, str]:
-    found = cost or {}
-    return (
-        dollars(found.get("low_usd")),
-        dollars(found.get("expected_usd")),
-        dollars(found.get("high_usd")),
-    )
+def _range(cost: Mapping[str, str] | None) -> str:
+    if cost is None:
+        return dollars(None)
+    ends = {"value": cost["expected_usd"], "low": cost["low_usd"], "high": cost["high_usd"]}
+    return dollar_range(ends)

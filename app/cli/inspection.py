@@ -9,9 +9,9 @@ from enum import StrEnum
 from rich.console import Console
 from rich.text import Text
 
+from app.alerting.phrases import bill_warnings
 from app.alerting.words import count, money
 from app.cli.figures import counted
-from app.cli.price_lists import cost_warnings
 from app.cli.session import Session
 from app.daemon.slots import latest_due_slot, next_slots
 from app.domain.attempts import Completion, Failure
@@ -317,7 +317,7 @@ def _call_warnings(
             computed_usd=price.cost(result.usage),
             reported_usd=result.reported_cost_usd,
         )
-        for words in cost_warnings([check]):
+        for words in bill_warnings([check]):
             yield _warning(plan.name, subject, words)
 
 

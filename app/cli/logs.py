@@ -3,13 +3,18 @@
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Literal, TextIO
 
 import structlog
 
+from app.domain.errors import SwitchwiseError
+
 MASK = "[secret]"
 _SHORTEST = 6
+_FRAMES = 6
+_CAUSES = 4
 _SHAPES = re.compile(
     r"""(?x)
       \b(?:sk|pk|rk)-[A-Za-z0-9_-]{12,}      # keys of model vendors
@@ -49,7 +54,7 @@ def configure_logging(
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
+        leave_values_out,
         mask_secrets(secrets),
     ]
     renderer: Any = (
@@ -79,6 +84,42 @@ def configure_logging(
     root.setLevel(level)
     for name in (*_CHATTY, *_WARNERS):  # at lower levels they print addresses and bodies
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def where_it_broke(error: BaseException) -> list[str]:
+    """What kind of error it was and where, its causes first; no message, which may quote data.
+
+    The program's own errors are written for operators and keep theirs.
+    """
+    told = []
+    while True:
+        frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+        places = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+        told.append(" < ".join([_kind(error), *reversed(places)]))
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if cause is None or len(told) > _CAUSES:
+            return told[::-1]
+        error = cause
+
+
+def leave_values_out(
+    _logger: Any, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A processor that tells of errors where they happened, not what the variables held."""
+    given = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if given is True else given
+    if isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        event["exception"] = where_it_broke(error)
+    if event.get("logger") == "asyncio":  # its further lines show what tasks and futures hold
+        event["event"] = str(event.get("event", "")).partition("\n")[0]
+    return event
+
+
+def _kind(error: BaseException) -> str:
+    kind = type(error).__name__
+    return f"{kind}: {error}" if isinstance(error, SwitchwiseError) else kind
 
 
 def mask_secrets(secrets: Iterable[str]) -> Processor:

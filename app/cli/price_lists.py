@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from app.alerting.phrases import bill_warnings
 from app.alerting.words import ABSENT, money, percent
 from app.cli.session import Session
 from app.cli.tables import Table, terminal_table
@@ -95,17 +96,6 @@ def cost_checks(session: Session, plan: Plan, *, run_id: str | None = None) -> l
         return []
 
 
-def cost_warnings(checks: Iterable[CostCheck]) -> list[str]:
-    """What to say of bills that do not agree."""
-    return [
-        f"{check.model_name}: the gateway reports {money(check.reported_usd)} where these prices "
-        f"make {money(check.computed_usd)} ({_signed(check.gap)} over {check.calls} calls): "
-        "correct `price` or `price_as`, or look for a surcharge or discount of the gateway"
-        for check in checks
-        if check.is_off
-    ]
-
-
 def list_age_words(newest: datetime, now: datetime, name: str) -> str:
     """How far the shipped list knows the world, and what to do when that is long ago."""
     days = (now - newest).days
@@ -147,7 +137,7 @@ def print_checks(checks: Sequence[CostCheck], console: Console) -> None:
                 f"{check.calls} calls of the last 30 days)"
             )
         )
-    for warning in cost_warnings(checks):
+    for warning in bill_warnings(checks):
         console.print(Text(f"warning: {warning}", style="yellow"))
 
 

@@ -316,8 +316,14 @@ def remarks(document: Document) -> Iterator[str]:
         f"Spent {dollars(spend['total_usd'])}{budget}: models {dollars(spend['models_usd'])}, "
         f"{evaluation} {dollars(spend['judge_usd'])}."
     )
+    yield from bill_warnings_of(document)
     for alert in document["alerts"]:
         yield f"Message: {alert['title']} ({alert['key']})"
+
+
+def bill_warnings_of(document: Document) -> Sequence[str]:
+    """Where the gateway's bill differs from our prices; older reports do not say."""
+    return document["spend"].get("warnings") or ()
 
 
 def withheld(document: Document) -> Iterator[str]:

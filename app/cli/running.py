@@ -49,8 +49,7 @@ def run(
     """
     from app.cli.hand_runs import HandOrder, run_by_hand
     from app.cli.output import console, print_json, tell
-    from app.cli.price_lists import cost_checks, cost_warnings
-    from app.cli.reports import print_report
+    from app.cli.reports import bill_warnings_of, print_report
     from app.cli.session import open_session
 
     wanted = _fail_on(fail_on)
@@ -65,8 +64,7 @@ def run(
     )
     chosen = session.plan(plan)
     result = run_by_hand(session, chosen, order)
-    run_id = str(result.document["run_id"])
-    for warning in cost_warnings(cost_checks(session, chosen, run_id=run_id)):
+    for warning in bill_warnings_of(result.document):
         tell(f"warning: {warning}")
     if as_json:
         print_json(result.document)

@@ -161,7 +161,9 @@ async def _serve(
     async with (
         open_storage(dsn, clock, plans) as storage,
         _notifiers(plans, clock) as notifiers,
-        shared_work(plans, storage, settings, owner=owner, most_calls=most_calls) as work,
+        shared_work(
+            plans, storage, settings, owner=owner, most_calls=most_calls, is_holder=True
+        ) as work,
         _opened(dsn) as watching,
         open_pages(dsn) as pages,
     ):

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from app.domain.attempts import FailureClass, Purpose
 from app.domain.cases import Case, Window
+from app.domain.prices import CostCheck
 
 
 class RunStatus(StrEnum):
@@ -121,11 +122,16 @@ class ClaimedShard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendLine:
-    """What a Run spent on one model and purpose, and where its Attempts ended."""
+    """What a Run spent on one model and purpose, and where its Attempts ended.
+
+    Attributes:
+        check: Our figure beside the gateway's, over the calls for which both are known.
+    """
 
     model_name: str
     purpose: Purpose
     attempts: int
     spend_usd: Decimal
     unknown_cost: int = 0
+    check: CostCheck | None = None
     failures: Mapping[FailureClass, int] = field(default_factory=dict)

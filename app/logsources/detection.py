@@ -2,15 +2,25 @@
 
 import csv
 import gzip
+import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from psycopg import sql
 
 from app.domain.errors import LogSourceError
-from app.logsources.layout import FIELDS, operators_sql, quoted
+from app.logsources.column_names import (
+    JSONS,
+    TEXTS,
+    TIMES,
+    base_type,
+    epoch_column,
+    named_columns,
+)
+from app.logsources.csv_text import delimiter_of
+from app.logsources.layout import operators_sql, quoted
 from app.logsources.read_only_session import ReadOnlySession, as_text
 from app.ports import FoundLog
 
@@ -32,45 +42,23 @@ _COLUMNS = sql.SQL(
     " AND has_column_privilege(c.oid, a.attnum, 'SELECT')"
     " ORDER BY 1, 2, a.attnum"
 )
-_TEXTS = ("text", "character varying", "character", "json", "jsonb")
-_JSONS = ("json", "jsonb")
-_TIMES = ("timestamp with time zone", "timestamp without time zone")
-
-#: Our column -> names it goes by, likeliest first, and the types it may have.
-SYNONYMS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "messages": (
-        ("messages", "request_messages", "chat_messages", "input_messages", "request_body",
-         "request", "payload", "body"),
-        _TEXTS,
-    ),
-    "prompt": (
-        ("prompt", "user_prompt", "prompt_text", "input", "input_text", "question", "user_message",
-         "user_input", "query", "query_text"),
-        _TEXTS,
-    ),
-    "created_at": (
-        ("created_at", "createdat", "timestamp", "ts", "logged_at", "requested_at", "request_time",
-         "started_at", "start_time", "starttime", "inserted_at", "time", "created", "at"),
-        _TIMES,
-    ),
-    "id": (("id", "request_id", "log_id", "call_id", "uuid", "message_id", "trace_id"), ()),
-    "system": (("system", "system_prompt", "system_message", "instructions"), _TEXTS),
-    "params": (("params", "parameters", "model_parameters", "settings"), _TEXTS),
-    "tools": (("tools", "tool_definitions"), _TEXTS),
-    "response": (
-        ("response", "completion", "output", "reply", "answer", "response_text", "output_text",
-         "response_body", "assistant_message", "result"),
-        _TEXTS,
-    ),
-    "reference": (("reference", "expected", "ground_truth", "expected_output"), _TEXTS),
-    "conversation": (("conversation", "conversation_id", "session_id", "thread_id", "chat_id"), ()),
-    "model": (("model", "model_name", "model_id", "llm_model", "engine"), _TEXTS),
-    "status": (("status", "status_code", "http_status"), ()),
-    "cache_hit": (("cache_hit", "is_cached", "cached"), ()),
-    "input_tokens": (("input_tokens", "prompt_tokens", "tokens_in"), ()),
-    "output_tokens": (("output_tokens", "completion_tokens", "tokens_out"), ()),
-}  # fmt: skip
-_SEGMENTS = ("route", "feature", "use_case", "usecase", "task", "intent", "team", "endpoint")
+_SEGMENTS = (
+    "route",
+    "feature",
+    "use_case",
+    "usecase",
+    "task",
+    "intent",
+    "team",
+    "endpoint",
+    "category",
+    "segment",
+)
+_METADATA = ("metadata", "meta", "tags", "properties", "labels")
+#: Where Phoenix keeps what OpenInference records: nested under the parts of its dotted names.
+_PHOENIX_MODEL = "attributes->'llm'->>'model_name'"
+_PHOENIX_METADATA = "attributes->'metadata'"
+_LOGGED_AT = "switchwise_logged_at"
 _LIKELY_WORDS = ("log", "llm", "ai", "chat", "prompt", "completion", "generation", "request")
 
 
@@ -116,8 +104,7 @@ def find_in_file(path: Path) -> FoundLog:
         LogSourceError: If it cannot be read, or has neither prompts nor messages.
     """
     record = _first_record(path)
-    names = [name for name in SYNONYMS if name in FIELDS or name in {"id", "created_at"}]
-    columns = named_columns(dict.fromkeys(record, ""), wanted=names)
+    columns = named_columns(dict.fromkeys(record, ""))
     if not {"prompt", "messages"} & columns.keys():
         raise LogSourceError(
             f"{path} has neither prompts nor messages; its columns are: {', '.join(record)}"
@@ -128,28 +115,13 @@ def find_in_file(path: Path) -> FoundLog:
         table=str(path),
         rows=0,
         columns={ours: theirs for ours, theirs in columns.items() if ours != theirs},
+        segments={
+            name.lower(): name
+            for name in record
+            if name.lower() in _SEGMENTS and name not in columns.values()
+        },
         models=(model,) if isinstance(model, str) and model else (),
     )
-
-
-def named_columns(
-    types: Mapping[str, str], *, wanted: Sequence[str] = tuple(SYNONYMS)
-) -> dict[str, str]:
-    """Our column names and the columns that probably hold them, by name and type ("": any)."""
-    lowered = {name.lower(): name for name in types}
-    chosen: dict[str, str] = {}
-    for ours in wanted:
-        names, allowed = SYNONYMS[ours]
-        for name in names:
-            theirs = lowered.get(name)
-            if theirs is None or theirs in chosen.values():
-                continue
-            if not allowed or _base(types[theirs]) in (*allowed, ""):
-                chosen[ours] = theirs
-                break
-    if "messages" in chosen and "prompt" in chosen:
-        del chosen["prompt"]  # the whole conversation says more than its last turn
-    return chosen
 
 
 def _first_record(path: Path) -> Mapping[str, object]:
@@ -159,7 +131,7 @@ def _first_record(path: Path) -> Mapping[str, object]:
     except (OSError, EOFError) as error:
         raise LogSourceError(f"{path} cannot be read: {error}") from error
     if path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
-        rows = csv.DictReader(head.splitlines(), delimiter="\t" if ".tsv" in path.name else ",")
+        rows = csv.DictReader(io.StringIO(head, newline=""), delimiter=delimiter_of(head))
         return next(iter(rows), {})
     try:
         parsed, _ = json.JSONDecoder().raw_decode(head.lstrip().removeprefix("[").lstrip())
@@ -194,26 +166,49 @@ async def _recognised(session: ReadOnlySession, table: _Table) -> list[tuple[int
     if {"proxy_server_request", "startTime", "request_id"} <= names:
         return [(300, await _found(session, table, "litellm", {}, "model_group", "startTime"))]
     if {"span_kind", "attributes", "start_time", "llm_token_count_prompt"} <= names:
-        return [(200, await _found(session, table, "phoenix", {}, None, "start_time"))]
+        return [(200, await _found(session, table, "phoenix", {}, _PHOENIX_MODEL, "start_time"))]
     if otel := await _otel_columns(session, table):
         return [(150, await _found(session, table, "otel", otel, None, None))]
     columns = named_columns(table.types)
     if "id" not in columns and table.key is not None:
         columns["id"] = table.key
+    query = None
     if "created_at" not in columns:
-        times = [name for name, kind in table.types.items() if _base(kind) in _TIMES]
+        times = [name for name, kind in table.types.items() if base_type(kind) in TIMES]
         if len(times) == 1:
             columns["created_at"] = times[0]
+        elif not times and (epoch := epoch_column(table.types)):
+            query = await _with_time(session, table, epoch)
+            columns["created_at"] = _LOGGED_AT
     if not {"id", "created_at"} <= columns.keys() or not {"prompt", "messages"} & columns.keys():
         return []
     likely = sum(word in table.name.lower().split("_") for word in _LIKELY_WORDS)
     evidence = 10 * likely + 5 * len(columns)
     if not {"response", "model"} & columns.keys() and not likely:
         return []
+    model = columns.get("model")
     found = await _found(
-        session, table, "generic", columns, columns.get("model"), columns["created_at"]
+        session,
+        table,
+        "generic",
+        columns,
+        None if model is None else quoted(model),
+        columns["created_at"],
     )
-    return [(evidence, found)]
+    return [(evidence, replace(found, query=query))]
+
+
+async def _with_time(session: ReadOnlySession, table: _Table, epoch: str) -> str:
+    """A SELECT of the table in which a number of seconds, or of milliseconds, is a time."""
+    statement = sql.SQL("SELECT {} > 1e11 FROM {} WHERE {} IS NOT NULL LIMIT 1").format(
+        sql.Identifier(epoch), _relation(table), sql.Identifier(epoch)
+    )
+    try:
+        is_ms = bool([row for (row,) in await session.rows(statement) if row])
+    except LogSourceError:
+        is_ms = False
+    number = _identifier(epoch) + (" / 1000.0" if is_ms else "")
+    return f"SELECT *, to_timestamp({number}) AS {_LOGGED_AT} FROM {table.plan_name}"
 
 
 async def _otel_columns(session: ReadOnlySession, table: _Table) -> dict[str, str]:
@@ -227,7 +222,7 @@ async def _otel_columns(session: ReadOnlySession, table: _Table) -> dict[str, st
         }.items()
     }
     columns = {ours: name for ours, name in names.items() if name is not None}
-    if len(columns) < len(names) or _base(table.types[columns["messages"]]) not in _JSONS:
+    if len(columns) < len(names) or base_type(table.types[columns["messages"]]) not in JSONS:
         return {}
     statement = sql.SQL(
         "SELECT count(*) FROM (SELECT {}::text AS attributes FROM {} LIMIT 200) AS spans"
@@ -248,35 +243,64 @@ async def _found(
     model: str | None,
     created_at: str | None,
 ) -> FoundLog:
-    lowered = {name.lower(): name for name, kind in table.types.items() if _base(kind) in _TEXTS}
-    taken = set(columns.values())
     return FoundLog(
         preset=preset,
         table=table.plan_name,
         rows=table.rows,
         columns={ours: _identifier(theirs) for ours, theirs in columns.items()},
-        segments={
-            name: _identifier(lowered[name])
-            for name in _SEGMENTS
-            if preset == "generic" and name in lowered and lowered[name] not in taken
-        },
+        segments=await _segments(session, table, preset, frozenset(columns.values())),
         models=await _models(session, table, model, created_at),
     )
+
+
+async def _segments(
+    session: ReadOnlySession, table: _Table, preset: str, taken: frozenset[str]
+) -> Mapping[str, str]:
+    """Columns, and values in a JSON column of metadata, that part the traffic."""
+    if preset == "phoenix":
+        return await _json_segments(session, table, _PHOENIX_METADATA)
+    if preset != "generic":
+        return {}
+    lowered = {name.lower(): name for name, kind in table.types.items() if base_type(kind) in TEXTS}
+    found = {
+        name: _identifier(lowered[name])
+        for name in _SEGMENTS
+        if name in lowered and lowered[name] not in taken
+    }
+    for name in _METADATA:
+        kind = table.types.get(lowered.get(name, ""), "")
+        if base_type(kind) in JSONS and lowered[name] not in taken:
+            inside = await _json_segments(session, table, _identifier(lowered[name]))
+            found = {**inside, **found}
+    return found
+
+
+async def _json_segments(session: ReadOnlySession, table: _Table, path: str) -> Mapping[str, str]:
+    """Which of the usual segments stand in the objects at this path of some rows."""
+    statement = sql.SQL(
+        "SELECT DISTINCT key FROM (SELECT ({})::jsonb AS data FROM {} LIMIT 200) AS some,"
+        " jsonb_object_keys(CASE jsonb_typeof(data) WHEN 'object' THEN data END) AS key"
+    ).format(operators_sql(path), _relation(table))
+    try:
+        keys = {as_text(key) for (key,) in await session.rows(statement)}
+    except LogSourceError:
+        return {}
+    return {name: f"{path}->>'{name}'" for name in _SEGMENTS if name in keys}
 
 
 async def _models(
     session: ReadOnlySession, table: _Table, model: str | None, created_at: str | None
 ) -> tuple[str, ...]:
     """The models of some recent rows; of any rows where time has no index. Empty when slow."""
-    if model is None or model not in table.types:
+    if model is None:
         return ()
     order: sql.Composable = sql.SQL("")
     if created_at in table.indexed:
         order = sql.SQL("ORDER BY {} DESC").format(sql.Identifier(str(created_at)))
     statement = sql.SQL(
-        "SELECT name FROM (SELECT {}::text AS name FROM {} {} LIMIT {}) AS recent"
+        "SELECT name FROM (SELECT ({})::text AS name FROM {} {} LIMIT {}) AS recent"
         " WHERE name <> '' GROUP BY name ORDER BY count(*) DESC, name LIMIT 5"
-    ).format(sql.Identifier(model), _relation(table), order, sql.Literal(_LOOKED_AT))
+    ).format(operators_sql(model), _relation(table), order, sql.Literal(_LOOKED_AT))
     try:
         return tuple(as_text(name) for (name,) in await session.rows(statement))
     except LogSourceError:
@@ -291,8 +315,3 @@ def _identifier(name: str) -> str:
     """The name as SQL takes it: in quotes where it needs them."""
     is_plain = name == name.lower() and name.replace("_", "a").isalnum() and not name[0].isdigit()
     return name if is_plain else quoted(name)
-
-
-def _base(type_name: str) -> str:
-    """The type without its length."""
-    return type_name.partition("(")[0].strip()

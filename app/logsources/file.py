@@ -13,12 +13,14 @@ from pathlib import Path
 from app.domain.cases import SkipReason, Window
 from app.domain.errors import LogSourceError
 from app.domain.plans import LogSettings
+from app.logsources.csv_text import delimiter_of
 from app.logsources.exported_records import Reading, Record
 from app.logsources.exported_rows import KNOWN, log_row
 from app.logsources.layout import nearest_of
 from app.logsources.orders import place_of, stratum_of
 from app.ports import Ahead, Frame, LogRow
 
+_FIRST_CHARACTERS = 2**16
 _MOST_FIELD_CHARACTERS = 2**30
 
 
@@ -183,7 +185,8 @@ def _csv_records(data: bytes, path: Path) -> Iterator[Mapping[str, object]]:
     csv.field_size_limit(_MOST_FIELD_CHARACTERS)
     # Undecodable bytes become lone surrogates, which make that row unreadable and no other.
     text = io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline="")
-    delimiter = "\t" if ".tsv" in path.name else ","
+    delimiter = delimiter_of(text.read(_FIRST_CHARACTERS))
+    text.seek(0)
     try:
         for record in csv.DictReader(text, delimiter=delimiter):
             yield {

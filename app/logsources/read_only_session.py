@@ -25,6 +25,11 @@ _CONNECTING: Mapping[str, str] = {
 #: A server that does not obey its own timeout is given this much longer.
 _GRACE_S = 10.0
 _DATA_ERRORS = "22"
+_MALFORMED = (
+    "the address of the log database cannot be understood: it must read "
+    "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password "
+    "percent-encoded (@ as %40, / as %2F)"
+)
 
 
 class StatementTooSlow(LogSourceError):
@@ -173,6 +178,8 @@ def _words(error: psycopg.Error) -> str:
     if state is None:
         if isinstance(error, psycopg.OperationalError):
             return f"the log database cannot be reached: {str(error).strip()}"
+        if isinstance(error, psycopg.ProgrammingError):
+            return _MALFORMED
         return f"the log database cannot be read: {type(error).__name__}"
     message = error.diag.message_primary or type(error).__name__
     if state.startswith(_DATA_ERRORS):

@@ -86,6 +86,7 @@ class Database:
             max_overflow=pool_size,
             pool_timeout=_POOL_WITHIN_S,
             use_native_hstore=False,
+            hide_parameters=True,  # they hold prompts and replies
         )
         engine = self._engine.sync_engine
         event.listen(engine, "before_cursor_execute", self._asks)

@@ -31,6 +31,7 @@ from app.domain.cases import Case, Sample, Window
 from app.domain.errors import FenceLost, RunInProgress
 from app.domain.json_values import JsonObject
 from app.domain.plans import Plan
+from app.domain.prices import CostCheck
 from app.domain.runs import ClaimedShard, Run, RunStatus, Shard, Slot, SpendLine, Trigger
 from app.storage.case_rows import (
     case_of,
@@ -499,6 +500,7 @@ class PostgresRuns:
 
     async def spend(self, run_id: str) -> Sequence[SpendLine]:
         """What the Run spent, by model and purpose."""
+        both = ATTEMPTS.c.cost_usd.is_not(None) & ATTEMPTS.c.reported_cost_usd.is_not(None)
         query = (
             select(
                 ATTEMPTS.c.model_name,
@@ -507,6 +509,9 @@ class PostgresRuns:
                 func.count().label("attempts"),
                 func.coalesce(func.sum(ATTEMPTS.c.cost_usd), 0).label("spend_usd"),
                 func.count().filter(ATTEMPTS.c.cost_usd.is_(None)).label("unknown_cost"),
+                func.count().filter(both).label("checked"),
+                func.sum(ATTEMPTS.c.cost_usd).filter(both).label("computed_usd"),
+                func.sum(ATTEMPTS.c.reported_cost_usd).filter(both).label("reported_usd"),
             )
             .where(ATTEMPTS.c.run_id == run_id)
             .group_by(ATTEMPTS.c.model_name, ATTEMPTS.c.purpose, ATTEMPTS.c.failure_class)
@@ -523,6 +528,7 @@ class PostgresRuns:
                 attempts=sum(row.attempts for row in rows),
                 spend_usd=sum((Decimal(row.spend_usd) for row in rows), Decimal(0)),
                 unknown_cost=sum(row.unknown_cost for row in rows),
+                check=_check(model_name, rows),
                 failures={
                     FailureClass(row.failure_class): row.attempts
                     for row in rows
@@ -559,6 +565,18 @@ _QUARANTINED = text("""
     SELECT prompt_hash FROM tried JOIN healthy USING (run_id)
     GROUP BY prompt_hash HAVING NOT bool_or(is_answered) AND sum(attempts) >= :attempts
 """)
+
+
+def _check(model_name: str, rows: Sequence[Row[Any]]) -> CostCheck | None:
+    checked = [row for row in rows if row.checked]
+    if not checked:
+        return None
+    return CostCheck(
+        model_name=model_name,
+        calls=sum(row.checked for row in checked),
+        computed_usd=sum((Decimal(row.computed_usd) for row in checked), Decimal(0)),
+        reported_usd=sum((Decimal(row.reported_usd) for row in checked), Decimal(0)),
+    )
 
 
 def _new_run(

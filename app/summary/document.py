@@ -41,6 +41,7 @@ class RunFigures:
         status: The status the Run ends with.
         sample: None when the Run ended before it was drawn.
         budget_usd: The cap of the Run, None without one.
+        bill_warnings: Where our prices and the gateway's own account differ.
         error: Why the Run did not end as `done`, in words.
         embedder: Name of the model that embeds texts, None without one.
     """
@@ -54,6 +55,7 @@ class RunFigures:
     drift: DriftReport | None = None
     adaptive: AdaptiveReport = field(default_factory=AdaptiveReport)
     spend: Sequence[SpendLine] = ()
+    bill_warnings: Sequence[str] = ()
     budget_usd: Decimal | None = None
     alerts: Sequence[Alert] = ()
     error: str | None = None
@@ -324,6 +326,8 @@ def _spend(figures: RunFigures) -> JsonObject:
         "budget_usd": money(figures.budget_usd),
         "attempts": sum(line.attempts for line in figures.spend),
         "unknown_cost": sum(line.unknown_cost for line in figures.spend),
+        "reported": [line.check.to_json() for line in figures.spend if line.check],
+        "warnings": list(figures.bill_warnings),
     }
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from math import sqrt
+from math import ceil, sqrt
 
-from app.domain.cases import Case, Sample
-from app.domain.models import ModelSpec
+from app.domain.cases import Sample
 from app.domain.plans import Plan, Policy
-from app.domain.prices import Price, Usage
+from app.domain.prices import Price
+from app.domain.wording import count, percent, signed
 from app.stats.critical_values import WINDOWS
 from app.stats.evidence import Evidence
 from app.stats.planning import (
@@ -20,39 +19,21 @@ from app.stats.planning import (
     spread_of_history,
 )
 from app.stats.scan import BLOCK_CASES, TestPolicy
+from app.summary.run_costs import (
+    MEASURED_RANGE,
+    NOTHING,
+    UNLOGGED_OUTPUT_TOKENS,
+    CostRange,
+    RunCosts,
+)
+from app.summary.summaries import replies_needed
+from app.summary.track_record import TrackRecord
 
-BYTES_PER_TOKEN = 4.0
-INPUT_RANGE = (0.75, 1.35)
-"""How far tokens of input may lie from one per four bytes."""
-
-OUTPUT_RANGE = (0.5, 2.0)
-"""How far another model's replies may lie from the logged ones in length."""
-
-UNLOGGED_OUTPUT_TOKENS = 300.0
-DEFAULT_MAX_TOKENS = 4_096
-RUBRIC_TOKENS = 700
-JUDGEMENT_TOKENS = 150
 ASSUMED_ICC = 0.5
 """Correlation of Cases of one conversation until the plan's own history tells."""
 
 EFFECTS = ((0.0, 0.7), (0.0, 0.5), (-0.02, 0.5), (0.05, 0.58))
 """(difference of quality, value ratio) of the candidates that weeks are forecast for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostRange:
-    """What something is expected to cost, between a low and a high figure, in USD."""
-
-    low_usd: Decimal
-    expected_usd: Decimal
-    high_usd: Decimal
-
-    def __add__(self, other: "CostRange") -> "CostRange":
-        return CostRange(
-            low_usd=self.low_usd + other.low_usd,
-            expected_usd=self.expected_usd + other.expected_usd,
-            high_usd=self.high_usd + other.high_usd,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +44,7 @@ class WeeksToDecision:
         difference: True D.
         ratio: True R.
         pairs: Pairs that find it with an even chance, None when none can.
+        likely_pairs: The same for a chance of four in five.
         median_weeks: Weeks that hold them, None when the longest window is too short.
         likely_weeks: The same for a chance of four in five.
     """
@@ -70,6 +52,7 @@ class WeeksToDecision:
     difference: float
     ratio: float
     pairs: int | None
+    likely_pairs: int | None
     median_weeks: int | None
     likely_weeks: int | None
 
@@ -79,7 +62,11 @@ class Forecast:
     """What a Run of this plan would call, cost and be able to show.
 
     Attributes:
+        primary: Name of the primary.
+        pairs: Prompts of a Run.
+        margin: Quality that may be lost.
         calls: Replay calls of the full design, anchors included.
+        anchors: Anchor Cases among them.
         judge_calls: Judge calls of the full design, at most.
         models: Cost of replaying by model name; None where the price is unknown.
         judging: Cost of judging, None without a judge or with an unknown price.
@@ -93,7 +80,11 @@ class Forecast:
         notes: Assumptions and unknowns, in words.
     """
 
+    primary: str
+    pairs: int
+    margin: float
     calls: int
+    anchors: int
     judge_calls: int
     models: Mapping[str, CostRange | None]
     judging: CostRange | None
@@ -111,11 +102,14 @@ class Forecast:
         """What a Run can show and how long a decision takes, in plain words."""
         return (
             (
-                f"One Run can show a saving if the cost per quality point is at most "
-                f"{self.detectable_ratio:.2f} of the primary's, and quality within the margin if "
-                f"the candidate's is {_signed(self.detectable_difference)} or better."
+                f"By itself, one Run of {count(self.pairs, 'prompt')} shows a saving if a "
+                f"candidate's cost per quality point is in truth at most "
+                f"{percent(self.detectable_ratio)} of {self.primary}'s, and quality within the "
+                f"margin of {signed(-self.margin)} if it is in truth "
+                f"{signed(self.detectable_difference)} or better: each with a chance of four in "
+                "five. Less takes more weeks, whose prompts are pooled."
             ),
-            *(_words(found) for found in self.weeks),
+            *(_words(found, self.primary) for found in self.weeks),
             f"This rests on {self.basis}.",
         )
 
@@ -124,7 +118,7 @@ def forecast(
     plan: Plan,
     sample: Sample,
     prices: Mapping[str, Price | None],
-    history: Sequence[Evidence] = (),
+    record: TrackRecord | None = None,
 ) -> Forecast:
     """Return what a Run on this Sample would cost and could show.
 
@@ -132,159 +126,32 @@ def forecast(
         plan: The plan.
         sample: The Sample it would replay.
         prices: Today's price of every contestant and judge by name, None where unknown.
-        history: Stored weeks of the plan, for the spread of its own pairs.
+        record: What earlier Runs measured: spread, tokens and how many prompts each model got.
     """
-    models = {model.name: _replay(model, plan, sample, prices) for model in plan.contestants}
-    judging = _judging(plan, sample, prices)
-    embedding = _embedding(plan, sample, prices)
+    record = record or TrackRecord()
+    costs = RunCosts(plan=plan, sample=sample, prices=prices, record=record)
+    models = {model.name: costs.replaying(model) for model in plan.contestants}
+    judging, embedding = costs.judging(), costs.embedding()
     known = [part for part in (*models.values(), judging, embedding) if part is not None]
-    spread = _floored(spread_of_history(history), plan.policy)
+    name, weeks = record.best_measured
+    spread = _floored(spread_of_history(weeks), plan.policy)
     return Forecast(
-        calls=_calls(plan, sample),
-        judge_calls=_judge_calls(plan, sample),
+        primary=plan.primary.name,
+        pairs=len(sample.cases),
+        margin=plan.policy.quality_margin,
+        calls=costs.calls,
+        anchors=costs.anchors,
+        judge_calls=costs.judge_calls,
         models=models,
         judging=judging,
-        embedding_calls=_embedding_calls(plan, sample),
+        embedding_calls=costs.embedding_calls,
         embedding=embedding,
-        total=sum(known, start=_NOTHING),
+        total=sum(known, start=NOTHING),
         weeks=_weeks(plan, sample, spread),
-        basis=_basis(spread, history),
-        notes=_notes(plan, sample, models, judging),
+        basis=_basis(spread, name, weeks, record),
+        notes=(*_unknown(plan, models, judging), *_assumed(plan, sample, record)),
         **_detectable(plan, sample, spread),
     )
-
-
-_NOTHING = CostRange(low_usd=Decimal(0), expected_usd=Decimal(0), high_usd=Decimal(0))
-
-
-def _calls(plan: Plan, sample: Sample) -> int:
-    return len(sample.cases) * len(plan.contestants) + len(sample.anchors)
-
-
-def _judge_calls(plan: Plan, sample: Sample) -> int:
-    if plan.judge is None:
-        return 0
-    return (_replies(plan, sample) * plan.judge.repeats + plan.judge.canaries) * len(plan.judges)
-
-
-def _replies(plan: Plan, sample: Sample) -> int:
-    """Return how many replies are evaluated: stored ones to anchors are judged again."""
-    return _calls(plan, sample) + len(sample.anchors)
-
-
-def _replay(
-    model: ModelSpec, plan: Plan, sample: Sample, prices: Mapping[str, Price | None]
-) -> CostRange | None:
-    """Return what replaying costs one model; a candidate may be dropped after one block."""
-    price = prices.get(model.name)
-    if price is None:
-        return None
-    is_primary = model.name == plan.primary.name
-    cases = [*sample.cases, *(sample.anchors if is_primary else ())]
-    fewest = cases
-    if plan.sample.adaptive and not is_primary:
-        fewest = cases[:BLOCK_CASES]
-    low, high = INPUT_RANGE[0], INPUT_RANGE[1]
-    return CostRange(
-        low_usd=_cost(price, model, sample, fewest, (low, OUTPUT_RANGE[0])),
-        expected_usd=_cost(price, model, sample, cases, (1.0, 1.0)),
-        high_usd=_cost(price, model, sample, cases, (high, OUTPUT_RANGE[1])),
-    )
-
-
-def _cost(
-    price: Price,
-    model: ModelSpec,
-    sample: Sample,
-    cases: Sequence[Case],
-    scale: tuple[float, float],
-) -> Decimal:
-    return sum(
-        (
-            price.cost(
-                Usage(
-                    input_tokens=round(_input_tokens(case) * scale[0]),
-                    output_tokens=round(_output_tokens(case, model, sample, scale[1])),
-                )
-            )
-            for case in cases
-        ),
-        start=Decimal(0),
-    )
-
-
-def _input_tokens(case: Case) -> float:
-    return case.prompt.size_bytes / BYTES_PER_TOKEN
-
-
-def _output_tokens(case: Case, model: ModelSpec, sample: Sample, scale: float) -> float:
-    """Return the length of a reply: as logged, within the limit that the call will carry."""
-    logged = sample.mean_logged_output_tokens
-    if logged is None and case.logged_response is not None:
-        logged = len(case.logged_response.encode("utf-8", "surrogatepass")) / BYTES_PER_TOKEN
-    limit = model.params.get("max_tokens", case.prompt.params.get("max_tokens"))
-    most = float(limit) if isinstance(limit, int | float) else float(DEFAULT_MAX_TOKENS)
-    return min((UNLOGGED_OUTPUT_TOKENS if logged is None else logged) * scale, most)
-
-
-def _judging(plan: Plan, sample: Sample, prices: Mapping[str, Price | None]) -> CostRange | None:
-    if plan.judge is None:
-        return None
-    cases = [*sample.cases, *sample.anchors]
-    if not cases or any(prices.get(judge.name) is None for judge in plan.judges):
-        return None
-    mean_input = sum(_input_tokens(case) for case in cases) / len(cases)
-    calls = _judge_calls(plan, sample) / len(plan.judges)
-    fewest = calls
-    if plan.sample.adaptive:
-        fewest = calls * min(1.0, _fewest_calls(plan, sample) / max(_calls(plan, sample), 1))
-    total = _NOTHING
-    for judge in plan.judges:
-        price = prices[judge.name]
-        if price is not None:
-            reply = _output_tokens(cases[0], judge, sample, 1.0)
-            seen = RUBRIC_TOKENS + mean_input + reply
-            total += CostRange(
-                low_usd=_judge_cost(price, fewest, seen * INPUT_RANGE[0], OUTPUT_RANGE[0]),
-                expected_usd=_judge_cost(price, calls, seen, 1.0),
-                high_usd=_judge_cost(price, calls, seen * INPUT_RANGE[1], OUTPUT_RANGE[1]),
-            )
-    return total
-
-
-def _embedding_calls(plan: Plan, sample: Sample) -> int:
-    """Return the calls if every reply is new to each reference it is measured against."""
-    uses = [one for one in plan.evaluators if one.measures_embeddings]
-    references = {str(one.options.get("reference", "column")) for one in uses}
-    return _replies(plan, sample) * len(references) if plan.embedder else 0
-
-
-def _embedding(plan: Plan, sample: Sample, prices: Mapping[str, Price | None]) -> CostRange | None:
-    """Return what embeddings cost, each reference taken to be as long as a reply."""
-    cases = [*sample.cases, *sample.anchors]
-    calls = _embedding_calls(plan, sample)
-    price = prices.get(plan.embedder.name) if plan.embedder else None
-    if price is None or not cases or not calls:
-        return None
-    reply = _output_tokens(cases[0], plan.primary, sample, 1.0)
-
-    def cost(scale: float) -> Decimal:
-        usage = Usage(input_tokens=round(2 * reply * scale), output_tokens=0)
-        return price.cost(usage) * Decimal(calls)
-
-    return CostRange(
-        low_usd=cost(OUTPUT_RANGE[0]), expected_usd=cost(1.0), high_usd=cost(OUTPUT_RANGE[1])
-    )
-
-
-def _fewest_calls(plan: Plan, sample: Sample) -> int:
-    one_block = min(BLOCK_CASES, len(sample.cases))
-    return len(sample.cases) + len(sample.anchors) + one_block * len(plan.candidates)
-
-
-def _judge_cost(price: Price, calls: float, input_tokens: float, scale: float) -> Decimal:
-    usage = Usage(input_tokens=round(input_tokens), output_tokens=round(JUDGEMENT_TOKENS * scale))
-    return price.cost(usage) * Decimal(round(calls))
 
 
 def _detectable(plan: Plan, sample: Sample, spread: Spread) -> dict[str, float]:
@@ -308,14 +175,17 @@ def _weeks(plan: Plan, sample: Sample, spread: Spread) -> tuple[WeeksToDecision,
     found = []
     for difference, ratio in EFFECTS:
         median, likely = (
-            pairs_needed(
-                difference=difference,
-                ratio=ratio,
-                policy=policy,
-                candidates=m,
-                spread=spread,
-                power=power,
-                design_effect=effect,
+            _at_least(
+                pairs_needed(
+                    difference=difference,
+                    ratio=ratio,
+                    policy=policy,
+                    candidates=m,
+                    spread=spread,
+                    power=power,
+                    design_effect=effect,
+                ).pairs,
+                plan.policy,
             )
             for power in (0.5, 0.8)
         )
@@ -323,33 +193,43 @@ def _weeks(plan: Plan, sample: Sample, spread: Spread) -> tuple[WeeksToDecision,
             WeeksToDecision(
                 difference=difference,
                 ratio=ratio,
-                pairs=median.pairs,
-                median_weeks=_within_window(median.weeks(pairs)),
-                likely_weeks=_within_window(likely.weeks(pairs)),
+                pairs=median,
+                likely_pairs=likely,
+                median_weeks=_within_window(median, pairs),
+                likely_weeks=_within_window(likely, pairs),
             )
         )
     return tuple(found)
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "\u2212")
+def _at_least(pairs: int | None, policy: Policy) -> int | None:
+    """Whatever the effect, a verdict and a 95th percentile of latency take so many."""
+    return None if pairs is None else max(pairs, policy.min_pairs, replies_needed(95))
 
 
-def _within_window(weeks: int | None) -> int | None:
+def _within_window(pairs: int | None, per_week: float) -> int | None:
+    """Whole weeks that hold the pairs, None when the longest window does not."""
+    weeks = None if pairs is None else max(1, ceil(pairs / per_week))
     return weeks if weeks is not None and weeks <= max(WINDOWS) else None
 
 
-def _words(found: WeeksToDecision) -> str:
+def _words(found: WeeksToDecision, primary: str) -> str:
     """Say how long a candidate of this kind takes to be found."""
-    quality = "equal quality" if found.difference == 0 else f"quality {found.difference:+.2f}"
-    candidate = f"A candidate of {quality} at {found.ratio:.2f} of the cost per quality point"
+    quality = "as good" if found.difference == 0 else f"{signed(found.difference)} in quality"
+    candidate = (
+        f"A candidate that is {quality} at {percent(found.ratio)} of {primary}'s cost per quality "
+        "point"
+    )
     if found.median_weeks is None:
         return f"{candidate} is not found within {max(WINDOWS)} weeks of this size."
-    likely = "more than 12" if found.likely_weeks is None else str(found.likely_weeks)
+    if found.likely_weeks is None:
+        later = f"takes more than {max(WINDOWS)} for a chance of four in five"
+    else:
+        later = f"within {found.likely_weeks} with a chance of four in five"
     return (
-        f"{candidate} is found within {found.median_weeks} week(s) with an even chance, within "
-        f"{likely} with a chance of four in five."
-    ).replace("-", "\u2212")
+        f"{candidate} is found within {count(found.median_weeks, 'week')} with an even chance, "
+        f"{later}."
+    )
 
 
 def _floored(spread: Spread, policy: Policy) -> Spread:
@@ -374,18 +254,20 @@ def _policy(policy: Policy) -> TestPolicy:
     )
 
 
-def _basis(spread: Spread, history: Sequence[Evidence]) -> str:
+def _basis(spread: Spread, name: str, weeks: Sequence[Evidence], record: TrackRecord) -> str:
     figures = f"sd of the quality difference {spread.difference:.2f}, of ln R {spread.value:.2f}"
     if spread.source == "history":
-        return f"the plan's own {len(history)} stored weeks ({figures})"
-    return f"the default spread ({figures}), for want of 30 pairs of history"
+        pairs = round(sum(week.independent_pairs for week in weeks))
+        return (
+            f"the plan's own history: {count(pairs, 'independent pair')} of {name} in "
+            f"{count(len(weeks), 'week')} ({figures})"
+        )
+    why = "fewer than 30 pairs of any candidate are stored" if weeks else record.missing
+    return f"the stated default spread ({figures}), because {why}"
 
 
-def _notes(
-    plan: Plan,
-    sample: Sample,
-    models: Mapping[str, CostRange | None],
-    judging: CostRange | None,
+def _unknown(
+    plan: Plan, models: Mapping[str, CostRange | None], judging: CostRange | None
 ) -> tuple[str, ...]:
     notes = [
         f"The price of {name} is unknown: nothing can be spent on it."
@@ -394,11 +276,34 @@ def _notes(
     ]
     if plan.judge is not None and judging is None:
         notes.append("The cost of judging is unknown.")
-    if sample.mean_logged_output_tokens is None:
+    return tuple(notes)
+
+
+def _assumed(plan: Plan, sample: Sample, record: TrackRecord) -> tuple[str, ...]:
+    """Where token counts come from, and what adaptive spending may save."""
+    notes = []
+    by_log = [model.name for model in plan.contestants if model.name not in record.uses]
+    if record.uses and record.run_at is not None:
+        measured = [model.name for model in plan.contestants if model.name in record.uses]
         notes.append(
-            "The log holds no output tokens: lengths are taken from logged replies, else "
-            f"{UNLOGGED_OUTPUT_TOKENS:.0f} tokens are assumed."
+            f"Tokens of {', '.join(measured)} are those that the Run of {record.run_at:%d %B %Y} "
+            f"measured, from {percent(MEASURED_RANGE[0])} to {percent(MEASURED_RANGE[1])} of them."
+        )
+    if by_log:
+        source = (
+            f"the log's mean of {sample.mean_logged_output_tokens:,.0f} output tokens"
+            if sample.mean_logged_output_tokens is not None
+            else "the length of logged replies (the log holds no output tokens), else "
+            f"{UNLOGGED_OUTPUT_TOKENS:.0f} tokens"
+        )
+        notes.append(
+            f"Tokens of {', '.join(by_log)} are estimated: input from the prompts' length, output "
+            f"from {source}, between half and twice as many."
         )
     if plan.sample.adaptive:
-        notes.append("The low figure assumes that every candidate is dropped after one block.")
+        expected = " Expected is as many as in the last Run." if record.uses else ""
+        notes.append(
+            "The low figure assumes that every candidate is dropped after one block of "
+            f"{BLOCK_CASES}, the high one that none is.{expected}"
+        )
     return tuple(notes)

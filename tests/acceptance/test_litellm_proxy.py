@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 VERSION = "litellm[proxy]==1.106.2"
 HOME = ROOT / ".switchwise" / "litellm"
 INSTALL_WITHIN_S = 900
-START_WITHIN_S = 120
+START_WITHIN_S = 400
 KEY = "sk-proxy-1234"
 N = 24
 ENDS = datetime(2026, 3, 30, tzinfo=UTC)

@@ -30,7 +30,7 @@ from app.domain.errors import FenceLost, RunInProgress, StorageUnavailable, Swit
 from app.domain.json_values import JsonObject
 from app.domain.labels import JudgedCase, JudgedReply, Label, LabelledReply, judge_version_of
 from app.domain.plans import Plan
-from app.domain.prices import Price
+from app.domain.prices import CostCheck, Price
 from app.domain.results import CaseResult
 from app.domain.runs import ClaimedShard, Run, RunStatus, Shard, Slot, SpendLine, Trigger
 from app.domain.scores import Score, ScoreRecord, quality_of, unscored_reason
@@ -538,6 +538,7 @@ class MemoryRuns:
                 attempts=len(attempts),
                 spend_usd=sum((a.cost_usd or Decimal(0) for a in attempts), Decimal(0)),
                 unknown_cost=sum(a.cost_usd is None for a in attempts),
+                check=_check(model_name, attempts),
                 failures=Counter(
                     failure
                     for a in attempts
@@ -1050,6 +1051,23 @@ def _reply_of(group: Sequence[MemoryAttempt]) -> Reply | None:
         spend_usd=sum((a.cost_usd or Decimal(0) for a in group), Decimal(0)),
         is_cost_known=all(a.cost_usd is not None for a in group),
         felt_latency_s=final.outcome.felt_latency_s,
+    )
+
+
+def _check(model_name: str, attempts: Sequence[MemoryAttempt]) -> CostCheck | None:
+    told = [
+        (a.cost_usd, a.outcome.result.reported_cost_usd)
+        for a in attempts
+        if a.outcome and isinstance(a.outcome.result, Completion)
+    ]
+    both = [(ours, theirs) for ours, theirs in told if ours is not None and theirs is not None]
+    if not both:
+        return None
+    return CostCheck(
+        model_name=model_name,
+        calls=len(both),
+        computed_usd=sum((ours for ours, _ in both), Decimal(0)),
+        reported_usd=sum((theirs for _, theirs in both), Decimal(0)),
     )
 
 

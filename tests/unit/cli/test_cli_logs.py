@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from app.cli.logs import MASK, configure_logging
+from app.cli.logs import MASK, configure_logging, where_it_broke
+from app.domain.errors import StorageUnavailable
 
 SECRETS = ["sk-ant-canary-0001", "postgresql://u:hunter22@db/app", "short"]
 
@@ -48,7 +49,7 @@ def test_logs_of_libraries_take_the_same_form(stream: io.StringIO) -> None:
         "sk-proj-abcdefghijklmnopqrstu",
     ],
 )
-@pytest.mark.parametrize("by", ["event", "field", "nested", "exception", "library"])
+@pytest.mark.parametrize("by", ["event", "field", "nested", "own exception", "library"])
 def test_no_secret_reaches_the_log_by_any_way(stream: io.StringIO, leak: str, by: str) -> None:
     log = structlog.get_logger("app.x")
     match by:
@@ -58,8 +59,8 @@ def test_no_secret_reaches_the_log_by_any_way(stream: io.StringIO, leak: str, by
             log.info("x", why=leak)
         case "nested":
             log.info("x", why={"list": [leak, {leak: 1}]})
-        case "exception":
-            log.error("x", exc_info=ValueError(leak))
+        case "own exception":
+            log.error("x", exc_info=StorageUnavailable(leak))
         case _:
             logging.getLogger("lib").error("%s", leak)
     text = stream.getvalue()
@@ -73,6 +74,30 @@ def test_no_secret_reaches_the_log_by_any_way(stream: io.StringIO, leak: str, by
     ):
         assert secret not in text
     assert MASK in text
+
+
+def test_an_exception_is_told_by_kind_and_place_without_its_words(stream: io.StringIO) -> None:
+    try:
+        int("what a customer wrote")
+    except ValueError:
+        structlog.get_logger("app.x").exception("x")
+        logging.getLogger("lib").exception("y")
+    ours, theirs = map(json.loads, stream.getvalue().splitlines())
+    assert "test_cli_logs.py" in ours["exception"][0]
+    assert ours["exception"][0].startswith("ValueError < ")
+    assert theirs["exception"] == ours["exception"]
+    assert "customer" not in stream.getvalue()
+
+
+def test_what_a_forgotten_task_held_is_left_out(stream: io.StringIO) -> None:
+    logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: <what it held>")
+    assert json.loads(stream.getvalue())["event"] == "Task exception was never retrieved"
+
+
+def test_a_cause_is_told_before_what_it_caused() -> None:
+    error = StorageUnavailable("the disk is full")
+    error.__cause__ = ValueError("what a customer wrote")
+    assert where_it_broke(error) == ["ValueError", "StorageUnavailable: the disk is full"]
 
 
 def test_short_values_are_not_masked_because_they_would_mangle_words(stream: io.StringIO) -> None:
