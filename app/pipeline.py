@@ -27,6 +27,7 @@ from app.domain.errors import (
     GatewayRefused,
     LogSourceAway,
     NothingToReplay,
+    PlanChanged,
     RunStuck,
     StorageUnavailable,
     SwitchwiseError,
@@ -43,6 +44,7 @@ from app.evaluation.human_labels import human_evidence
 from app.evaluation.reliability import judge_report
 from app.ports import RunResults, Scrub
 from app.replay.cases import ReplayOrder, replay_case
+from app.replay.set_up import changed_parts
 from app.replay.shards import cut_shards, shards_at_once, work_in_process
 from app.run_tools import EndTools, Progress, RunTools
 from app.sampling.anchors import choose_anchors, is_new_month
@@ -104,7 +106,7 @@ async def _to_the_end(run: Run, tools: RunTools) -> JsonObject:
         return await _patiently(
             tools, lambda: _once(run, tools, conclude, status=RunStatus.PARTIAL, why=why)
         )
-    except (GatewayRefused, NothingToReplay) as error:
+    except (GatewayRefused, NothingToReplay, PlanChanged) as error:
         refusal = error
         return await _patiently(tools, lambda: _once(run, tools, fail, error=refusal))
     return await _patiently(tools, lambda: _once(begun, tools, conclude, status=RunStatus.DONE))
@@ -166,7 +168,10 @@ async def begin(run: Run, tools: RunTools) -> Run:
     Raises:
         RunInProgress: If another Run of the Plan is active.
         RunStuck: If three restarts settled nothing.
+        PlanChanged: If a partial Run was begun under another plan; what it has is kept.
     """
+    if run.status is RunStatus.PARTIAL:
+        _require_same_plan(run, tools)
     run = await tools.runs.begin(
         run, tools.plan, owner=tools.owner, now=tools.clock.now(), lease_s=LEASE_S
     )
@@ -181,9 +186,14 @@ async def begin(run: Run, tools: RunTools) -> Run:
 
 
 async def ensure_sample(run: Run, tools: RunTools) -> Sample:
-    """Return the Run's Sample, drawn and committed with the frozen Policy on first use."""
+    """Return the Run's Sample, drawn and committed with the frozen Policy on first use.
+
+    Raises:
+        PlanChanged: If it was committed under another plan.
+    """
     stored = await tools.runs.sample(run.run_id)
     if stored is not None:
+        _require_same_plan(run, tools)
         return stored
     plan = tools.plan
     quarantined = await tools.runs.quarantined(
@@ -204,6 +214,16 @@ async def ensure_sample(run: Run, tools: RunTools) -> Sample:
     )
     await tools.runs.save_sample(run, sample, tools.frozen)
     return await tools.runs.sample(run.run_id) or sample
+
+
+def _require_same_plan(run: Run, tools: RunTools) -> None:
+    changed = changed_parts(run.frozen, tools.frozen)
+    if changed:
+        raise PlanChanged(
+            f"the plan was changed while run {run.run_id} was under way "
+            f"({', '.join(changed)}): its halves cannot be compared. Put it back to finish the "
+            "run, or begin a new one: switchwise run"
+        )
 
 
 async def _anchors(run: Run, tools: RunTools) -> Sequence[Case]:

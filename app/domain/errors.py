@@ -9,6 +9,7 @@ SwitchwiseError
 │   ├── LogSourceError     the log table or file
 │   │   └── LogSourceAway  it cannot be reached just now: waiting may help
 │   └── GatewayRefused     the gateway refuses the primary or shared credentials
+├── PlanChanged            a Run was begun under another plan                     (exit code 2)
 ├── NothingToReplay        the window holds no Case that can be replayed          (exit code 3)
 ├── RunInProgress          another Run of the Plan is active                      (exit code 1)
 ├── RunStuck               a Run was restarted too often without progress         (exit code 1)
@@ -83,6 +84,12 @@ class LogSourceAway(LogSourceError):
 
 class GatewayRefused(DependencyUnreachable):
     """The gateway refuses the primary or the shared credentials."""
+
+
+class PlanChanged(SwitchwiseError):
+    """The Run was begun under another plan: its halves cannot be compared."""
+
+    exit_code = 2
 
 
 class NothingToReplay(SwitchwiseError):
