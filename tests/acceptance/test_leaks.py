@@ -331,6 +331,7 @@ def kept(dsn: str, table: str) -> int:
 # --- tests --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_models_and_judges_say_in_anger_stays_in_the_tables_for_texts(scene: Scene) -> None:
     many = scene.plan(candidates=[candidate(trouble) for trouble in TROUBLES])
 
