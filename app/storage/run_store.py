@@ -648,11 +648,15 @@ async def _refuse_if_busy(
     status = RunStatus(ended.scalar_one())
     if status.is_final and status is not RunStatus.PARTIAL:
         raise RunInProgress(f"run {run.run_id} is {status.value} already")
-    removed = await connection.execute(
-        select(CASES.c.case_id).where(CASES.c.run_id == run.run_id, CASES.c.body.is_(None)).limit(1)
-    )
-    if removed.first() is not None:
-        raise RunInProgress(f"run {run.run_id} cannot go on: its prompts were removed")
+    for condition, what in (
+        (CASES.c.body.is_(None), "removed"),
+        (CASES.c.body[_REDACTED].is_not(None), "redacted when it ended, and would be other prompts"),
+    ):
+        found = await connection.execute(
+            select(CASES.c.case_id).where(CASES.c.run_id == run.run_id, condition).limit(1)
+        )
+        if found.first() is not None:
+            raise RunInProgress(f"run {run.run_id} cannot go on: its prompts were {what}")
 
 
 async def _require_holder(connection: AsyncConnection, run_id: str, holder: str) -> None:

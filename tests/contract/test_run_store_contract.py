@@ -231,6 +231,19 @@ async def test_a_partial_run_whose_prompts_were_removed_cannot_be_resumed(
         await begun_by(storage, begun.run)
 
 
+async def test_a_partial_run_whose_prompts_were_redacted_cannot_be_resumed(
+    storage: Storage,
+) -> None:
+    begun = await begin_run(storage.runs, plan=PLAN)
+    await storage.runs.finish(ending(begun.run, status=RunStatus.PARTIAL))
+    await storage.runs.scrub(begun.run.run_id, lambda text: text.replace("Ann", "[name]"))
+    assert (await begun_by(storage, begun.run)).status is RunStatus.RUNNING
+    await storage.runs.finish(ending(begun.run, status=RunStatus.PARTIAL))
+    await storage.runs.scrub(begun.run.run_id, lambda text: text.replace("How", "[word]"))
+    with pytest.raises(RunInProgress, match="prompts were redacted"):
+        await begun_by(storage, begun.run)
+
+
 # --- runs ---------------------------------------------------------------------------------------
 
 

@@ -113,6 +113,7 @@ class Memory:
     outbox: dict[int, _Message] = field(default_factory=dict)
     scrubbed: set[str] = field(default_factory=set)
     redacted: set[str] = field(default_factory=set)
+    reworded: set[str] = field(default_factory=set)
     _back: asyncio.Event = field(default_factory=asyncio.Event)
     is_away: bool = False
 
@@ -268,6 +269,9 @@ class MemoryRuns:
             raise RunInProgress(f"run {run.run_id} is {current.status.value} already")
         if run.run_id in self.memory.scrubbed:
             raise RunInProgress(f"run {run.run_id} cannot go on: its prompts were removed")
+        cases = self.memory.samples.get(run.run_id)
+        if cases and any(case.case_id in self.memory.reworded for case in cases.cases):
+            raise RunInProgress(f"run {run.run_id} cannot go on: its prompts were redacted")
         settled = sum(
             attempt.state is AttemptState.SETTLED for attempt in self._attempts_of(run.run_id)
         )
@@ -764,6 +768,7 @@ class MemoryRuns:
         ):
             if before != after:
                 self.memory.redacted.add(before.case_id)
+                self.memory.reworded.add(before.case_id)
         self.memory.samples[run_id] = cleaned_sample
         for attempt in self._attempts_of(run_id):
             outcome = attempt.outcome

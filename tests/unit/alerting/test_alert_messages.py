@@ -344,6 +344,18 @@ def test_the_message_about_an_incomplete_run_says_why_and_what_finishing_takes()
     )
 
 
+def test_a_run_whose_prompts_are_not_kept_is_not_offered_to_be_finished() -> None:
+    told = partial()
+    unkept = replace(told.plan, privacy=replace(told.plan.privacy, store_bodies="none"))
+
+    (alert,) = compose(replace(told, plan=unkept)).alerts
+
+    assert "--resume" not in " ".join(alert.lines)
+    assert alert.lines[1] == (
+        "It cannot be finished: the plan keeps no prompt (privacy.store_bodies)."
+    )
+
+
 def test_the_same_trouble_with_other_figures_is_told_once() -> None:
     first = compose(partial("swift did not answer 40 of 40 calls (overloaded 2, cut 38): outage."))
     known = {state.key: state for state in first.states}
