@@ -650,7 +650,7 @@ async def _refuse_if_busy(
         raise RunInProgress(f"run {run.run_id} is {status.value} already")
     for condition, what in (
         (CASES.c.body.is_(None), "removed"),
-        (CASES.c.body[_REDACTED].is_not(None), "redacted when it ended, and would be other prompts"),
+        (CASES.c.body[_REDACTED].is_not(None), "redacted when it ended: they would be others"),
     ):
         found = await connection.execute(
             select(CASES.c.case_id).where(CASES.c.run_id == run.run_id, condition).limit(1)
