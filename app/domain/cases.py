@@ -194,5 +194,11 @@ class Sample:
 
     @property
     def requests_per_month(self) -> float:
-        """The window's logged volume scaled to 30 days."""
-        return self.frame * 30 / self.window.days if self.window.days > 0 else 0.0
+        """The window's logged volume scaled to 30 days, as far as it can be replayed.
+
+        Rows that no candidate was tried on (excluded, failed, cut, served from a cache) save
+        nothing; their share is that of the rows met.
+        """
+        met = self.drawn + sum(self.skipped.values())
+        share = self.drawn / met if met else 0.0
+        return self.frame * share * 30 / self.window.days if self.window.days > 0 else 0.0
