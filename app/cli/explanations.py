@@ -1,17 +1,30 @@
 """Why a verdict is what it is: every test of the policy with its figures, in words."""
 
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from app.cli.figures import number, ratio, whole
-from app.cli.reports import headline, verdict_sentences
+from app.cli.reports import headline, held_verdict, verdict_sentences
 from app.cli.tables import Table, terminal_table
-from app.domain.wording import ABSENT, VERDICTS
+from app.domain.wording import ABSENT, VERDICTS, count
+from app.stats.scan import RESOLVE_Z, SHORT_WEEKS
 
 Document = Mapping[str, Any]
+_WINDOW_COLUMNS = (
+    "Weeks",
+    "Pairs",
+    "Quality",
+    "z of it",
+    "Value ratio",
+    "z of that",
+    "Smallest z",
+    "Short by",
+)
+_SHOWN = 0.005
 _PASSED = {True: "passes", False: "fails", None: ABSENT}
 
 
@@ -62,17 +75,15 @@ def _tables(one: Document) -> Iterator[Table]:
         rows=list(_test_rows(tests)),
     )
     yield Table(
-        title="What would end it on the longest window, by its 95 % bounds",
+        title="What else could be said, and how far it is (longest window, 95 % bounds)",
         columns=("Verdict", "Found", "Said if", "Result"),
         rows=list(_bound_rows(one, tests)),
     )
     critical = tests["critical_value"]
     yield Table(
         title=f"Windows: a switch needs z ≥ {number(critical)} in one of them",
-        columns=("Weeks", "Pairs", "Quality", "z", "Value ratio", "z ", "Smaller z", "Short of"),
-        right=frozenset(
-            {"Weeks", "Pairs", "Quality", "z", "Value ratio", "z ", "Smaller z", "Short of"}
-        ),
+        columns=_WINDOW_COLUMNS,
+        right=frozenset(_WINDOW_COLUMNS),
         rows=[_window_row(window) for window in tests["windows"]],
     )
 
@@ -114,12 +125,21 @@ def _test_rows(tests: Document) -> Iterator[tuple[str, str, str, str]]:
         f"at most {ratio(latency['max_p50_ratio'])} and {ratio(latency['max_p95_ratio'])}",
         _PASSED[latency.get("passes") if is_supported else None],
     )
+    best = _best_window(tests)
+    critical = tests["critical_value"]
     yield (
-        "Evidence of all windows",
-        f"best window: {tests.get('best_window_weeks') or ABSENT} weeks",
-        f"z ≥ {number(tests['critical_value'])}",
-        _PASSED[tests.get("is_hit")],
+        "Evidence of the best window",
+        ABSENT if best is None else f"z {number(best['z'])} over {count(best['weeks'], 'week')}",
+        f"z ≥ {number(critical)}",
+        _PASSED[None if best is None else best["z"] >= critical],
     )
+    yield "All of it together", "", "every test above", _PASSED[tests.get("is_hit")]
+
+
+def _best_window(tests: Document) -> Document | None:
+    """The window that speaks most for a switch, None where none holds enough pairs."""
+    best = tests.get("best_window_weeks")
+    return next((window for window in tests["windows"] if window["weeks"] == best), None)
 
 
 def _bound_rows(one: Document, tests: Document) -> Iterator[tuple[str, str, str, str]]:
@@ -145,6 +165,39 @@ def _bound_rows(one: Document, tests: Document) -> Iterator[tuple[str, str, str,
         f"above {number(bar, 3)}",
         _reached(None if lower is None else lower - bar),
     )
+    success = tests["success"]["z"]
+    yield (
+        "unreliable",
+        f"z of the success rate {number(success)}",
+        f"below {number(-tests['success']['needed_z'])}",
+        _reached(None if success is None else -tests["success"]["needed_z"] - success),
+    )
+    if one["state"] == "alert":
+        yield from _withdrawal_rows(tests)
+
+
+def _withdrawal_rows(tests: Document) -> Iterator[tuple[str, str, str, str]]:
+    """What ends an open recommendation: a bad week, or recent weeks that no longer hold."""
+    windows = tests["windows"]
+    week = min(_plain_z(windows[0]), tests["success"].get("z_this_week") or inf)
+    recent = next(one for one in reversed(windows) if one["weeks"] <= SHORT_WEEKS)
+    yield (
+        "withdrawn",
+        f"smallest z of this week {number(week)}",
+        f"below {number(RESOLVE_Z)}",
+        _reached(RESOLVE_Z - week),
+    )
+    yield (
+        "withdrawn",
+        f"smallest z of {count(recent['weeks'], 'week')} {number(_plain_z(recent))}",
+        "below 0",
+        _reached(-_plain_z(recent)),
+    )
+
+
+def _plain_z(window: Document) -> float:
+    """The smaller z of quality and value, unscored replies left out."""
+    return float(min(window["quality_z"], window["value_z"]))
 
 
 def _reached(margin: float | None) -> str:
@@ -178,6 +231,10 @@ def _lines(one: Document) -> Iterator[str]:
         yield f"State: {one['state']}."
     if tests.get("unmeasured"):
         yield f"Not measured this week: {tests['unmeasured']}."
+    held = held_verdict(one)
+    if held is not None:
+        yield held
+    yield from _worst_cases(tests)
     assumed: Document = tests.get("assumptions") or {}
     if assumed.get("human_labels"):
         yield f"Quality is corrected by {whole(assumed['human_labels'])} pairs labelled by people."
@@ -193,6 +250,17 @@ def _lines(one: Document) -> Iterator[str]:
             f"If no candidate truly qualifies, the chance of any false alert in a year is at most "
             f"{budget * 100:g} % for this plan, over {tests['candidates']} candidates."
         )
+
+
+def _worst_cases(tests: Document) -> Iterator[str]:
+    """That unscored replies are also taken at their worst, where that lowers a z."""
+    for window in tests.get("windows") or ():
+        worst = [window.get("worst_quality_z"), window.get("worst_value_z")]
+        if None not in worst and min(worst) < _plain_z(window) - _SHOWN:
+            yield (
+                f"Smallest z of {count(window['weeks'], 'week')} takes unscored replies at their "
+                f"worst: 0 for the candidate, 1 for the primary (else {number(_plain_z(window))})."
+            )
 
 
 def _counted(label: str, counts: object) -> Iterator[str]:

@@ -43,6 +43,8 @@ TESTS: dict[str, Any] = {
             "independent_pairs": 380.0,
             "quality_delta": -0.01,
             "quality_z": 3.6,
+            "worst_quality_z": 3.6,
+            "worst_value_z": 8.1,
             "value_ratio": 0.63,
             "value_z": 8.1,
             "z": 3.6,
@@ -119,3 +121,33 @@ def test_a_correction_by_human_labels_is_told() -> None:
     told = explained(assumptions={"human_labels": 210, "bias_allowance": 0.0})
 
     assert "corrected by 210 pairs labelled by people" in told
+
+
+def test_evidence_that_suffices_passes_although_this_week_does_not() -> None:
+    text = explained(is_hit=False)
+    (evidence,) = [line for line in text.splitlines() if "best window" in line]
+    (together,) = [line for line in text.splitlines() if "together" in line]
+
+    assert "z 3.60 over 4 weeks" in evidence
+    assert "passes" in evidence
+    assert "fails" in together
+    assert "stays recommended although this look alone does not show it anew" in " ".join(
+        text.split()
+    )
+
+
+def test_an_open_recommendation_says_what_would_withdraw_it() -> None:
+    text = " ".join(explained().split())
+
+    assert "withdrawn smallest z of this week 3.60 below −2.33 no, 5.930 away" in text
+    assert "withdrawn smallest z of 4 weeks 3.60 below 0 no, 3.600 away" in text
+
+
+def test_unscored_replies_taken_at_their_worst_are_told() -> None:
+    (window,) = TESTS["windows"]
+    worst = window | {"worst_quality_z": 2.1, "worst_value_z": 8.0, "z": 2.1}
+
+    text = " ".join(explained(windows=[worst]).split())
+
+    assert "Smallest z of 4 weeks takes unscored replies at their worst" in text
+    assert "at their worst" not in explained()
