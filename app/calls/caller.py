@@ -71,7 +71,7 @@ class CallRequest:
     @property
     def upper_bound_usd(self) -> Decimal:
         """The most one Attempt can cost."""
-        size = self.prompt.size_bytes + _REQUEST_OVERHEAD_BYTES
+        size = self.prompt.most_tokens + _REQUEST_OVERHEAD_BYTES
         for extra in (self.answer_tool, self.answer_schema):
             size += len(str(extra).encode()) if extra is not None else 0
         return self.price.upper_bound(input_bytes=size, max_tokens=self.max_tokens)

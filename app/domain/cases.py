@@ -10,6 +10,10 @@ from app.domain.json_values import JsonObject, canonical, fingerprint
 
 Content = str | tuple[JsonObject, ...]
 
+MOST_IMAGE_TOKENS = 6_000
+"""Above the documented bill of one image for current models; one that counts its tiles many times
+over (gpt-4o-mini) can exceed it until the call is settled, at cents per thousand images."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -86,6 +90,25 @@ class Prompt:
     def fingerprint(self) -> str:
         """Equal for prompts that are equal in every part."""
         return fingerprint(self.to_json())
+
+    @property
+    def most_tokens(self) -> int:
+        """At most so many input tokens: one per UTF-8 byte of text, a flat ceiling per image."""
+        images = 0
+
+        def without_images(value: object) -> object:
+            nonlocal images
+            if isinstance(value, Mapping):
+                if value.get("type") == "image":
+                    images += 1
+                    return None
+                return {key: without_images(item) for key, item in value.items()}
+            if isinstance(value, list | tuple):
+                return [without_images(item) for item in value]
+            return value
+
+        text = canonical(without_images(self.to_json()))
+        return len(text.encode("utf-8", "surrogatepass")) + images * MOST_IMAGE_TOKENS
 
     @property
     def size_bytes(self) -> int:
