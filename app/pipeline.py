@@ -29,6 +29,7 @@ from app.domain.errors import (
     NothingToReplay,
     PlanChanged,
     RunStuck,
+    ShardDeferred,
     StorageUnavailable,
     SwitchwiseError,
     UnknownPrice,
@@ -357,9 +358,9 @@ async def work_shard(run: Run, shard: Shard, tools: RunTools) -> None:
         ),
         return_exceptions=True,
     )
-    for outcome in ended:
-        if isinstance(outcome, BaseException):
-            raise outcome
+    broken = [outcome for outcome in ended if isinstance(outcome, BaseException)]
+    if broken:  # what ends the Run comes before what only has to wait
+        raise min(broken, key=lambda error: isinstance(error, ShardDeferred))
     await tools.runs.close_shard(ref, at=tools.clock.now())
     tools.caller.forget(claimed.shard.case_ids)
 
