@@ -396,6 +396,13 @@ class RunStore(Protocol):
             RunInProgress: If another Run of the Plan is active, or this one is in other hands.
         """
 
+    async def allow(self, run_id: str, plan: Plan, *, now: datetime, anew: bool = False) -> None:
+        """Store what the Run may spend, as the plan says: every process that works it keeps to it.
+
+        What was stored stays, so that a process with another version of the plan's file changes
+        nothing; `anew` replaces it, unless somebody is at work on the Run.
+        """
+
     async def renew(self, run_id: str, *, owner: str, now: datetime, lease_s: float) -> bool:
         """Hold the lease for longer; False when the Run is final or in other hands."""
 

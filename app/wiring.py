@@ -22,7 +22,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
-from zoneinfo import ZoneInfo
 
 from app import __version__
 from app.alerting.delivery import deliver_due
@@ -66,7 +65,6 @@ from app.workers.owners import is_gone, owner_name
 
 if TYPE_CHECKING:
     from app.providers.prices import ListPrices
-    from app.storage.journal import Caps
     from app.storage.page_queries import PostgresPages
     from app.storage.retention import Pruned
     from app.workers.worker import ShardWorker
@@ -327,15 +325,16 @@ async def open_storage(
     from app.storage.engine import Database
     from app.storage.journal import PostgresJournal
     from app.storage.label_store import PostgresLabels
+    from app.storage.ledger import Caps, caps_of_plan
     from app.storage.listing_store import PostgresListings
     from app.storage.migrations import require_current
     from app.storage.pace import PostgresPace
     from app.storage.result_store import PostgresResults
 
     await asyncio.to_thread(require_current, dsn)
-    caps = {plan.name: _caps(plan) for plan in plans}
+    caps = {plan.name: caps_of_plan(plan) for plan in plans}
     database = Database(dsn)
-    journal = PostgresJournal(dsn, clock=clock, caps=lambda name: caps.get(name) or _no_caps())
+    journal = PostgresJournal(dsn, clock=clock, caps=lambda name: caps.get(name) or Caps())
     try:
         yield Storage(
             dsn=dsn,
@@ -373,21 +372,6 @@ async def open_pages(dsn: str) -> AsyncIterator["PostgresPages"]:
         await database.close()
 
 
-def _caps(plan: Plan) -> "Caps":
-    from app.storage.journal import Caps
-
-    zone = plan.schedule.timezone if plan.schedule else ZoneInfo("UTC")
-    return Caps(
-        per_run_usd=plan.budget.per_run_usd, per_month_usd=plan.budget.per_month_usd, zone=zone
-    )
-
-
-def _no_caps() -> "Caps":
-    from app.storage.journal import Caps
-
-    return Caps()
-
-
 # --- a run --------------------------------------------------------------------------------------
 
 
@@ -400,6 +384,7 @@ class RunOptions:
         is_told: False when the Run shall send no message.
         pools: The slots of every endpoint, where Runs share them.
         hand_out: Has shards worked by other processes; None works them in this one.
+        caps_anew: True to replace the caps that the Run was begun with by the plan's.
     """
 
     owner: str
@@ -409,6 +394,7 @@ class RunOptions:
     is_told: bool = True
     pools: SlotPools = field(default_factory=SlotPools)
     hand_out: HandOut | None = None
+    caps_anew: bool = False
 
 
 @asynccontextmanager
@@ -511,6 +497,8 @@ async def work_run(
     """
     halt = asyncio.Event()
     try:
+        now = clock_for(settings).now()
+        await storage.runs.allow(run.run_id, plan, now=now, anew=options.caps_anew)
         async with run_tools(run, plan, storage, settings, replace(options, stop=halt)) as tools:
             return await _until_stopped(execute(run, tools), options.stop, halt)
     except SwitchwiseError:

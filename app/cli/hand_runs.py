@@ -127,6 +127,7 @@ async def _work(
             next_slot=_next_slot(plan, clock),
             on_progress=_shown(show),
             is_told=order.is_told,
+            caps_anew=order.max_usd is not None or run.status is RunStatus.PARTIAL,
         )
         try:
             document = await work_run(run, plan, storage, session.settings, options)

@@ -4,7 +4,7 @@ Whatever is asked while a commit is under way goes into the next one, so that a 
 of a transaction and still never leaves before its row is durable. Each batch
 
 1. locks the shards it writes for (shared), and refuses whoever's fence is not the shard's own;
-2. locks the ledger rows of capped plans, all in one order;
+2. locks the ledger rows of their Runs and months, all in one order;
 3. settles, so that money comes back before more is reserved;
 4. inserts what fits its caps, and refuses the rest;
 5. scores.
@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -96,7 +97,7 @@ class PostgresJournal:
     Args:
         dsn: The results database.
         clock: The injected clock.
-        caps: Plan name -> its caps; plans without caps keep no ledger rows.
+        caps: Plan name -> its caps, for Runs that were begun before caps were stored with them.
         answer_within_s: Seconds to wait for the answer to one batch.
     """
 
@@ -233,7 +234,7 @@ class PostgresJournal:
             _answer(request, answer)
 
     async def _write(self, cursor: Cursor, batch: Sequence[_Request]) -> _Answers:
-        fences = await lock_fences(cursor, {_shard_key(request) for request in batch})
+        fences, stored = await lock_fences(cursor, {_shard_key(request) for request in batch})
         current: list[_Request] = []
         answers: _Answers = []
         for request in batch:
@@ -245,13 +246,17 @@ class PostgresJournal:
         settles = [one for one in current if isinstance(one, _Settle)]
         scores = [one for one in current if isinstance(one, _Score)]
         if opens or settles:
-            answers += await self._write_attempts(cursor, opens, settles)
+            answers += await self._write_attempts(cursor, opens, settles, stored)
         rows = [(one.shard, record) for one in scores for record in one.records]
         await insert_scores(cursor, rows, self._clock.now())
         return [*answers, *((one, None) for one in scores)]
 
     async def _write_attempts(
-        self, cursor: Cursor, opens: Sequence[_Open], settles: Sequence[_Settle]
+        self,
+        cursor: Cursor,
+        opens: Sequence[_Open],
+        settles: Sequence[_Settle],
+        stored: Mapping[str, Caps],
     ) -> _Answers:
         known = await known_attempts(
             cursor,
@@ -263,10 +268,23 @@ class PostgresJournal:
             for one in settles
             if _is_sent(known.get(one.item.attempt_id))
         }
-        limits = {key: self._limits_of(item) for key, item in fresh.items()}
-        charged = {key: self._accounts_of(known[key]) for key in ending}
-        accounts = [account for some in (*limits.values(), *charged.values()) for account in some]
-        used = await lock_accounts(cursor, accounts, self._caps)
+        caps = {**self._unstored(opens, known, stored), **stored}
+        limits = {
+            key: _limits(item.plan_name, item.shard.run_id, item.sent_at, caps)
+            for key, item in fresh.items()
+        }
+        charged = {
+            key: _limits(known[key].plan_name, known[key].run_id, known[key].sent_at, caps)
+            for key in ending
+        }
+        zones = {run_id: one.zone for run_id, one in caps.items()}
+        used = await lock_accounts(
+            cursor,
+            {
+                **{a: zones[item.shard.run_id] for key, item in fresh.items() for a in limits[key]},
+                **{a: zones[known[key].run_id] for key in ending for a in charged[key]},
+            },
+        )
         moves = Moves(used)
         for key, outcome in ending.items():
             if outcome.cost_usd is not None:
@@ -277,8 +295,8 @@ class PostgresJournal:
         await insert_attempts(cursor, accepted)
         await moves.write(cursor)
         refusals = {
-            key: await refusal(cursor, account, cap_usd=limits[key][account], at=fresh[key].sent_at)
-            for key, account in broken.items()
+            key: await refusal(cursor, account, cap_usd=cap_usd, at=fresh[key].sent_at)
+            for key, (account, cap_usd) in broken.items()
         }
         return [
             *((one, _settled_answer(known.get(one.item.attempt_id), one)) for one in settles),
@@ -288,14 +306,20 @@ class PostgresJournal:
             ),
         ]
 
-    def _limits_of(self, item: AttemptOpening) -> dict[Account, Decimal]:
-        """The accounts an Attempt is charged to, with their caps."""
-        periods = self._caps(item.plan_name).periods(item.shard.run_id, item.sent_at)
-        return {(item.plan_name, period): cap_usd for period, cap_usd in periods.items()}
-
-    def _accounts_of(self, attempt: KnownAttempt) -> list[Account]:
-        periods = self._caps(attempt.plan_name).periods(attempt.run_id, attempt.sent_at)
-        return [(attempt.plan_name, period) for period in periods]
+    def _unstored(
+        self,
+        opens: Sequence[_Open],
+        known: Mapping[str, KnownAttempt],
+        stored: Mapping[str, Caps],
+    ) -> dict[str, Caps]:
+        """The caps of Runs that have none stored: those of their plans, as this process knows."""
+        plans = {one.item.shard.run_id: one.item.plan_name for one in opens}
+        plans |= {one.run_id: one.plan_name for one in known.values()}
+        return {
+            run_id: self._caps(plan_name)
+            for run_id, plan_name in plans.items()
+            if run_id not in stored
+        }
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
@@ -366,20 +390,28 @@ def _shard_key(request: _Request) -> tuple[str, int]:
     return (request.shard.run_id, request.shard.shard_no)
 
 
+def _limits(
+    plan_name: str, run_id: str, at: datetime, caps: Mapping[str, Caps]
+) -> dict[Account, Decimal | None]:
+    """The accounts an Attempt is charged to, with their caps."""
+    periods = caps[run_id].periods(run_id, at)
+    return {(plan_name, period): cap_usd for period, cap_usd in periods.items()}
+
+
 def _reserve(
     fresh: Mapping[str, AttemptOpening],
-    limits: Mapping[str, Mapping[Account, Decimal]],
+    limits: Mapping[str, Mapping[Account, Decimal | None]],
     moves: Moves,
-) -> tuple[list[AttemptOpening], dict[str, Account]]:
+) -> tuple[list[AttemptOpening], dict[str, tuple[Account, Decimal]]]:
     """Attempts that fit all their caps, in the order they asked, and the cap of each other one."""
     accepted: list[AttemptOpening] = []
-    broken: dict[str, Account] = {}
+    broken: dict[str, tuple[Account, Decimal]] = {}
     for key, item in fresh.items():
         caps = limits[key].items()
         over = [
-            account
+            (account, cap_usd)
             for account, cap_usd in caps
-            if moves.used_usd[account] + item.reserved_usd > cap_usd
+            if cap_usd is not None and moves.used_usd[account] + item.reserved_usd > cap_usd
         ]
         if over:
             broken[key] = over[0]

@@ -16,7 +16,7 @@ from app.domain.attempts import (
 from app.domain.scores import ScoreRecord, Unscored
 from app.storage.clean_text import clean_text, json_text
 from app.storage.documents import plain
-from app.storage.ledger import Cursor
+from app.storage.ledger import Caps, Cursor, caps_of_json
 
 _ERROR_CHARACTERS = 500
 _ID_CHARACTERS = 200
@@ -35,20 +35,26 @@ class KnownAttempt:
 
 async def lock_fences(
     cursor: Cursor, shards: Iterable[tuple[str, int]]
-) -> Mapping[tuple[str, int], int]:
-    """The Fence of every shard; nobody claims them before the batch is committed."""
+) -> tuple[Mapping[tuple[str, int], int], Mapping[str, Caps]]:
+    """The Fence of every shard, and the caps stored with their Runs.
+
+    Nobody claims the shards before the batch is committed.
+    """
     wanted = sorted(set(shards))
     await cursor.execute(
         """
-        SELECT s.run_id::text, s.shard_no, s.fence
+        SELECT s.run_id::text, s.shard_no, s.fence, r.caps
         FROM switchwise.shards AS s
+        JOIN switchwise.runs AS r USING (run_id)
         JOIN unnest(%s::uuid[], %s::int[]) AS asked(run_id, shard_no) USING (run_id, shard_no)
         ORDER BY s.run_id, s.shard_no
         FOR SHARE OF s
         """,
         ([run_id for run_id, _ in wanted], [shard_no for _, shard_no in wanted]),
     )
-    return {(row[0], row[1]): row[2] for row in await cursor.fetchall()}
+    rows = await cursor.fetchall()
+    fences = {(row[0], row[1]): row[2] for row in rows}
+    return fences, {row[0]: caps_of_json(row[3]) for row in rows if row[3] is not None}
 
 
 async def known_attempts(cursor: Cursor, attempt_ids: Sequence[str]) -> Mapping[str, KnownAttempt]:

@@ -1,6 +1,6 @@
 """The budget ledger: money reserved and spent per cap, moved in the journal's transactions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 
+from app.domain.json_values import JsonObject
+from app.domain.plans import Plan
 from app.ports import BudgetRefusal
 
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
@@ -27,17 +29,47 @@ class Caps:
     per_month_usd: Decimal | None = None
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
 
-    def periods(self, run_id: str, at: datetime) -> dict[str, Decimal]:
-        """The ledger periods a call of this Run counts into, with their caps."""
-        periods: dict[str, Decimal] = {}
-        if self.per_run_usd is not None:
-            periods[run_period(run_id)] = self.per_run_usd
-        if self.per_month_usd is not None:
-            periods[month_period(at, self.zone)] = self.per_month_usd
-        return periods
+    def periods(self, run_id: str, at: datetime) -> dict[str, Decimal | None]:
+        """The ledger periods a call of this Run counts into, with their caps.
+
+        Both are counted whether they are capped or not: a cap that is set later, or by another
+        process, knows everything.
+        """
+        return {
+            run_period(run_id): self.per_run_usd,
+            month_period(at, self.zone): self.per_month_usd,
+        }
+
+    def to_json(self) -> JsonObject:
+        """As it is stored with a Run."""
+        return {
+            "per_run_usd": None if self.per_run_usd is None else format(self.per_run_usd, "f"),
+            "per_month_usd": None
+            if self.per_month_usd is None
+            else format(self.per_month_usd, "f"),
+            "timezone": self.zone.key,
+        }
 
 
 CapsOf = Callable[[str], Caps]
+
+
+def caps_of_plan(plan: Plan) -> Caps:
+    """The caps of a plan."""
+    zone = plan.schedule.timezone if plan.schedule else ZoneInfo("UTC")
+    return Caps(
+        per_run_usd=plan.budget.per_run_usd, per_month_usd=plan.budget.per_month_usd, zone=zone
+    )
+
+
+def caps_of_json(stored: Mapping[str, Any]) -> Caps:
+    """The caps that were stored with a Run."""
+    per_run, per_month = stored["per_run_usd"], stored["per_month_usd"]
+    return Caps(
+        per_run_usd=None if per_run is None else Decimal(per_run),
+        per_month_usd=None if per_month is None else Decimal(per_month),
+        zone=ZoneInfo(stored["timezone"]),
+    )
 
 
 def run_period(run_id: str) -> str:
@@ -93,20 +125,24 @@ class Moves:
 
 
 async def lock_accounts(
-    cursor: Cursor, accounts: Iterable[Account], caps: CapsOf
+    cursor: Cursor, accounts: Mapping[Account, ZoneInfo]
 ) -> dict[Account, Decimal]:
     """The money charged to each account, its rows locked in one order for everyone.
 
+    Args:
+        cursor: The transaction.
+        accounts: Each with the time zone of its months.
+
     A missing row is made from the journal: the ledger can always be recomputed.
     """
-    wanted = sorted(set(accounts))
+    wanted = sorted(accounts)
     if not wanted:
         return {}
     used = await _lock(cursor, wanted)
     missing = [account for account in wanted if account not in used]
     if missing:
         for account in missing:
-            await _make(cursor, account, caps(account[0]).zone)
+            await _make(cursor, account, accounts[account])
         used = await _lock(cursor, wanted)
     return used
 

@@ -44,6 +44,7 @@ from app.storage.case_rows import (
 from app.storage.clean_text import clean_text
 from app.storage.documents import plain
 from app.storage.engine import Database
+from app.storage.ledger import caps_of_plan
 from app.storage.tables import ATTEMPTS, CASES, LOG_PAGES, PLANS, RUNS, SCORES, SHARDS
 
 _ACTIVE = (RunStatus.DUE.value, RunStatus.RUNNING.value)
@@ -113,6 +114,20 @@ class PostgresRuns:
                 .returning(*RUNS.c)
             )
             return run_of(row.mappings().one())
+
+    async def allow(self, run_id: str, plan: Plan, *, now: datetime, anew: bool = False) -> None:
+        """Store what the Run may spend: once, or anew while nobody works it."""
+        is_idle = or_(
+            RUNS.c.status != RunStatus.RUNNING.value,
+            RUNS.c.lease_until.is_(None),
+            RUNS.c.lease_until < now,
+        )
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                update(RUNS)
+                .where(RUNS.c.run_id == run_id, is_idle if anew else RUNS.c.caps.is_(None))
+                .values(caps=caps_of_plan(plan).to_json())
+            )
 
     async def renew(self, run_id: str, *, owner: str, now: datetime, lease_s: float) -> bool:
         """Hold the lease for longer; False when the Run is final or in other hands."""

@@ -146,6 +146,9 @@ RUNS = Table(
     _time("lease_until", "When that claim runs out", null=True),
     _int("restarts", "How often it was begun again without progress"),
     _int("progress_mark", "Settled Attempts when it was last begun"),
+    _json(
+        "caps", "What it may spend: per_run_usd, per_month_usd, timezone of the month", null=True
+    ),
     _json("frozen", "Configuration without secrets, policy, evaluator versions and prices"),
     _json("judge", "How far the judge can be believed", null=True),
     _json("drift", "What moved since earlier weeks", null=True),
@@ -305,7 +308,7 @@ LEDGER = Table(
     _money("reserved_usd", "Reservations of calls that have not settled with a known cost"),
     _money("spent_usd", "Costs of settled calls"),
     PrimaryKeyConstraint("plan_name", "period"),
-    comment="Money reserved and spent per cap; can be recomputed from attempts",
+    comment="Money reserved and spent per Run and month; can be recomputed from attempts",
 )
 
 ENDPOINT_PACE = Table(

@@ -18,13 +18,23 @@ from app.domain.attempts import (
     StopReason,
 )
 from app.domain.errors import FenceLost, SwitchwiseError
+from app.domain.plans import Budget, Plan
 from app.domain.prices import Usage
 from app.domain.runs import RunStatus
 from app.domain.scores import Score, ScoreRecord, Unscored
 from app.ports import BudgetRefusal
 from app.storage.ledger import Caps
 from tests.fakes.storage import Storage
-from tests.fakes.work import Begun, begin_run, completion, failure, opening, outcome, record
+from tests.fakes.work import (
+    Begun,
+    begin_run,
+    completion,
+    failure,
+    opening,
+    outcome,
+    record,
+    weekly_plan,
+)
 
 
 def caps(per_run: str | None = None, per_month: str | None = None) -> Caps:
@@ -385,3 +395,69 @@ async def test_tiny_sums_are_added_exactly(storage: Storage) -> None:
     openings = [opening(begun, reserved_usd="0.0000000003") for _ in range(34)]
     answers = [await journal.open(one) for one in openings]
     assert answers.count(None) == 33
+
+
+# --- caps of the Run ----------------------------------------------------------------------------
+
+
+def capped(per_run: str | None = None, per_month: str | None = None) -> Plan:
+    """A plan with these caps."""
+    return replace(
+        weekly_plan(),
+        budget=Budget(
+            per_run_usd=None if per_run is None else Decimal(per_run),
+            per_month_usd=None if per_month is None else Decimal(per_month),
+        ),
+    )
+
+
+async def allowed(storage: Storage, plan: Plan, *, week: int = 0, anew: bool = False) -> Begun:
+    begun = await begin_run(storage.runs, plan=plan, week=week)
+    await storage.runs.allow(begun.run.run_id, plan, now=storage.clock.now(), anew=anew)
+    return begun
+
+
+async def test_a_process_with_an_older_file_keeps_to_the_caps_of_the_run(storage: Storage) -> None:
+    begun = await allowed(storage, capped(per_run="0.15"))
+    stale = storage.another_journal(caps(per_run="100"))
+    assert await stale.open(opening(begun)) is None
+    refusal = await stale.open(opening(begun, case=1))
+    assert refusal is not None
+    assert refusal.cap_usd == Decimal("0.15")
+
+
+async def test_a_process_whose_file_has_no_cap_keeps_to_those_of_the_run(storage: Storage) -> None:
+    begun = await allowed(storage, capped(per_month="0.15"))
+    assert await storage.journal.open(opening(begun)) is None
+    refusal = await storage.journal.open(opening(begun, case=1))
+    assert refusal is not None
+    assert refusal.cap == "budget.per_month_usd"
+
+
+async def test_a_cap_that_is_taken_off_and_set_again_counts_what_was_spent_between(
+    storage: Storage,
+) -> None:
+    for week, plan in enumerate([capped(per_month="1"), capped()]):
+        begun = await allowed(storage, plan, week=week)
+        opened = opening(begun)
+        assert await storage.journal.open(opened) is None
+        await storage.journal.settle(outcome(opened, cost_usd="0.10"))
+        await storage.runs.mark(
+            begun.run.run_id, RunStatus.FAILED, at=storage.clock.now(), code=None, message=None
+        )
+    begun = await allowed(storage, capped(per_month="0.29"), week=2)
+    assert await storage.journal.open(opening(begun)) is not None
+    assert await storage.journal.open(opening(begun, reserved_usd="0.09")) is None
+
+
+async def test_what_a_run_may_spend_is_set_once_and_anew_only_while_nobody_works_it(
+    storage: Storage,
+) -> None:
+    begun = await allowed(storage, capped(per_run="0.15"))
+    run_id, now = begun.run.run_id, storage.clock.now()
+    await storage.runs.allow(run_id, capped(per_run="5"), now=now)
+    await storage.runs.allow(run_id, capped(per_run="5"), now=now, anew=True)
+    assert await storage.journal.open(opening(begun, reserved_usd="0.20")) is not None
+    await storage.runs.release(run_id, owner="us")
+    await storage.runs.allow(run_id, capped(per_run="5"), now=now, anew=True)
+    assert await storage.journal.open(opening(begun, reserved_usd="0.20")) is None

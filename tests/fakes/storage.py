@@ -47,7 +47,7 @@ from app.ports import (
 )
 from app.storage.alert_store import FOR_GOOD, pause_before_retry_s
 from app.storage.documents import plain
-from app.storage.ledger import Caps
+from app.storage.ledger import Caps, caps_of_plan
 from tests.fakes.clocks import HandClock
 
 NO_CAPS = Caps()
@@ -102,6 +102,7 @@ class Memory:
     runs: dict[str, Run] = field(default_factory=dict)
     held: dict[str, _Held] = field(default_factory=dict)
     samples: dict[str, Sample] = field(default_factory=dict)
+    caps: dict[str, Caps] = field(default_factory=dict)
     shards: dict[tuple[str, int], Shard] = field(default_factory=dict)
     attempts: dict[str, MemoryAttempt] = field(default_factory=dict)
     scores: dict[tuple[str, str, str, str, str | None], ScoreRecord] = field(default_factory=dict)
@@ -171,8 +172,9 @@ class MemoryJournal:
             if known.state is AttemptState.SENT:
                 return None
             raise SwitchwiseError(f"attempt {opening.attempt_id} is {known.state} already")
-        limits = self._caps(opening.plan_name).periods(opening.shard.run_id, opening.sent_at)
-        for period, cap_usd in limits.items():
+        for period, cap_usd in self._periods(opening).items():
+            if cap_usd is None:
+                continue
             charged = self._charged(opening.plan_name, period)
             if sum((a.charged_usd for a in charged), opening.reserved_usd) > cap_usd:
                 name = "run" if period.startswith("run:") else "month"
@@ -210,10 +212,13 @@ class MemoryJournal:
         return [
             attempt
             for attempt in self.memory.attempts.values()
-            if attempt.opening.plan_name == plan_name
-            and period
-            in self._caps(plan_name).periods(attempt.opening.shard.run_id, attempt.opening.sent_at)
+            if attempt.opening.plan_name == plan_name and period in self._periods(attempt.opening)
         ]
+
+    def _periods(self, opening: AttemptOpening) -> dict[str, Decimal | None]:
+        run_id = opening.shard.run_id
+        caps = self.memory.caps.get(run_id) or self._caps(opening.plan_name)
+        return caps.periods(run_id, opening.sent_at)
 
     def _is_in_flight(self, attempt: MemoryAttempt, now: datetime) -> bool:
         opening = attempt.opening
@@ -290,6 +295,14 @@ class MemoryRuns:
                 restarts=restarts,
             )
         )
+
+    async def allow(self, run_id: str, plan: Plan, *, now: datetime, anew: bool = False) -> None:
+        self.memory.require()
+        held = self.memory.held[run_id]
+        is_running = self.memory.runs[run_id].status is RunStatus.RUNNING
+        is_held = is_running and held.lease_until is not None and held.lease_until >= now
+        if not is_held if anew else run_id not in self.memory.caps:
+            self.memory.caps[run_id] = caps_of_plan(plan)
 
     async def renew(self, run_id: str, *, owner: str, now: datetime, lease_s: float) -> bool:
         self.memory.require()

@@ -1,0 +1,31 @@
+"""Runs know their caps, which all processes keep; the ledger counts uncapped Runs, too."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+# From `app.storage.views.views_digest()`: a changed view needs a new (maybe empty) migration.
+views_digest = "b0862d4a2549b7c1"
+
+
+def upgrade() -> None:
+    op.add_column(
+        "runs",
+        sa.Column(
+            "caps",
+            JSONB(),
+            nullable=True,
+            comment="What it may spend: per_run_usd, per_month_usd, timezone of the month",
+        ),
+        schema="switchwise",
+    )
+    # A row of a capped month may lack what uncapped Runs spent; it is made anew from the journal.
+    op.execute("DELETE FROM switchwise.ledger")
+
+
+def downgrade() -> None:
+    op.drop_column("runs", "caps", schema="switchwise")
