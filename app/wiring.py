@@ -32,7 +32,7 @@ from app.domain.attempts import Completion, Failure
 from app.domain.cases import Message, Prompt
 from app.domain.errors import ConfigError, RunInterrupted, StorageUnavailable, SwitchwiseError
 from app.domain.json_values import JsonObject, fingerprint
-from app.domain.models import Endpoint, ModelSpec
+from app.domain.models import Endpoint, ModelSpec, Secret
 from app.domain.plans import Plan
 from app.domain.prices import CostCheck, Price
 from app.domain.runs import Run, Slot
@@ -185,6 +185,41 @@ def find_log_file(path: Path) -> FoundLog:
     from app.logsources.detection import find_in_file
 
     return find_in_file(path)
+
+
+#: Product -> option of its API -> variable of the environment that holds it.
+API_KEYS: Mapping[str, Mapping[str, str]] = {
+    "langfuse": {"public_key": "LANGFUSE_PUBLIC_KEY", "secret_key": "LANGFUSE_SECRET_KEY"},
+    "helicone": {"api_key": "HELICONE_API_KEY"},
+    "openai": {"api_key": "OPENAI_API_KEY"},
+}
+_API_ADDRESSES = {
+    "langfuse": ("LANGFUSE_BASE_URL", "LANGFUSE_HOST"),
+    "helicone": ("HELICONE_BASE_URL",),
+    "openai": ("OPENAI_BASE_URL",),
+}
+
+
+async def find_log_in_api(product: str, variables: Mapping[str, str], now: datetime) -> FoundLog:
+    """What the API of a product keeps, by its newest page.
+
+    Args:
+        product: One of `API_KEYS`.
+        variables: The environment.
+        now: The present.
+
+    Raises:
+        LogSourceError: If it cannot be read, or holds nothing.
+    """
+    from app.logsources.detection import find_in_api
+
+    names = dict(API_KEYS[product])
+    address = next((name for name in _API_ADDRESSES[product] if variables.get(name)), None)
+    if address is not None:
+        names = {"base_url": address, **names}
+    options = {option: Secret(variables[name]) for option, name in names.items()}
+    found = await find_in_api(product, options, now)
+    return replace(found, options={option: f"${{{name}}}" for option, name in names.items()})
 
 
 def price_book(plan: Plan) -> PriceBook:

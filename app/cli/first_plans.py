@@ -20,6 +20,13 @@ _VENDORS = {
     "openai": ("https://api.openai.com/v1", "openai"),
 }
 _MOST_CANDIDATES = 3
+_SEGMENTS_SHOWN: Mapping[str, str] = {
+    "litellm": '{team: team_id, tag: "request_tags->>0"}',
+    "phoenix": "{route: \"attributes->'metadata'->>'route'\"}",
+    "langfuse": "{route: metadata.route, environment: environment}",
+    "helicone": "{feature: properties.feature}",
+    "openai": "{route: metadata.route}",
+}
 
 
 def plan_text(example: str, log: FoundLog | None) -> str:
@@ -65,17 +72,24 @@ def _block(log: FoundLog) -> str:
         "logs:",
         f"  preset: {log.preset}",
         "  dsn: ${LOGS_DATABASE_URL:-}       # a SELECT-only role; empty: the results database",
-        f"  table: {_scalar(log.table)}",
     ]
+    if log.options:
+        lines = ["logs:", f"  preset: {log.preset}", "  options:"]
+        lines += [f"    {name}: {_scalar(value)}" for name, value in log.options.items()]
+    elif log.query:
+        lines += [f"  query: {_scalar(log.query)}"]
+    else:
+        lines += [f"  table: {_scalar(log.table)}"]
     if log.columns:
         lines += ["  columns:                          # our name: your column"]
         lines += [f"    {ours}: {_scalar(theirs)}" for ours, theirs in log.columns.items()]
-    lines += ["  # where: \"status = 'success'\""]
+    if not log.options:
+        lines += ["  # where: \"status = 'success'\""]
     if log.segments:
         listed = ", ".join(f"{name}: {_scalar(column)}" for name, column in log.segments.items())
         lines += [f"  segments: {{{listed}}}       # parts of the traffic to look at apart"]
-    elif log.preset == "litellm":
-        lines += ['  # segments: {team: team_id, tag: "request_tags->>0"}']
+    elif log.preset in _SEGMENTS_SHOWN:
+        lines += [f"  # segments: {_SEGMENTS_SHOWN[log.preset]}"]
     else:
         lines += ["  # segments: {team: \"metadata->>'team'\"}"]
     return "\n".join(lines) + "\n\n"
@@ -86,6 +100,9 @@ def _file_block(log: FoundLog) -> str:
     if log.columns:
         listed = ", ".join(f"{ours}: {_scalar(theirs)}" for ours, theirs in log.columns.items())
         lines += [f"  columns: {{{listed}}}"]
+    if log.segments:
+        listed = ", ".join(f"{name}: {_scalar(column)}" for name, column in log.segments.items())
+        lines += [f"  segments: {{{listed}}}"]
     return "\n".join(lines) + "\n\n"
 
 

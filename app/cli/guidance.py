@@ -8,7 +8,13 @@ from app.cli.templates import write_plan
 from app.domain.errors import ConfigError, LogSourceError
 from app.ports import FoundLog
 from app.settings import Settings
-from app.wiring import find_log_file, find_log_tables
+from app.wiring import (
+    API_KEYS,
+    clock_for,
+    find_log_file,
+    find_log_in_api,
+    find_log_tables,
+)
 
 _SHOWN = 5
 _NOT_LOOKED_FOR = (
@@ -20,7 +26,14 @@ _NO_LOG = (
 )
 
 
-def guide(path: Path, settings: Settings, *, file: Path | None, table: str | None) -> list[str]:
+def guide(
+    path: Path,
+    settings: Settings,
+    *,
+    file: Path | None,
+    table: str | None,
+    preset: str | None = None,
+) -> list[str]:
     """Write a plan for the log that can be found; tell what was done and what comes next.
 
     Args:
@@ -28,20 +41,59 @@ def guide(path: Path, settings: Settings, *, file: Path | None, table: str | Non
         settings: The environment.
         file: A file of prompts, instead of a database.
         table: The table to take, where several look like logs.
+        preset: A product whose API is to be read, instead of a database.
 
     Raises:
-        ConfigError: If the plan exists already, or `table` is no log.
-        LogSourceError: If the file is none of prompts.
+        ConfigError: If the plan exists already, `table` is no log, or a product's keys are missing.
+        LogSourceError: If the file is none of prompts, or the log cannot be reached.
     """
     if path.exists():
         raise ConfigError(f"{path} exists already: nothing was written")
     if file is not None:
         log: FoundLog | None = replace(find_log_file(file), table=_shown(file, path))
         lines = [f"log: {file}"]
+    elif preset is not None:
+        log, lines = _from_api(settings, preset)
     else:
-        log, lines = _from_database(settings, table)
+        log, lines = _found(settings, table)
     written = [f"wrote {one}" for one in write_plan(path, log)]
     return [*lines, *written, *_next(path, settings, log)]
+
+
+def _found(settings: Settings, table: str | None) -> tuple[FoundLog | None, list[str]]:
+    """The log of the database; without one, that of a product whose keys are in the environment.
+
+    The key of a model vendor alone is no sign that its API keeps prompts.
+    """
+    there = [name for name in API_KEYS if not _missing_keys(settings, name)]
+    if settings.logs_database_url is None and settings.database_url is None:
+        for name in there:
+            if name != "openai":
+                return _from_api(settings, name)
+    log, lines = _from_database(settings, table)
+    lines += [
+        f"     also: the API of {name}, whose keys are set (choose with --preset {name})"
+        for name in there
+    ]
+    return log, lines
+
+
+def _from_api(settings: Settings, product: str) -> tuple[FoundLog, list[str]]:
+    missing = _missing_keys(settings, product)
+    if missing:
+        raise ConfigError(f"--preset {product} needs {' and '.join(missing)} in the environment")
+    now = clock_for(settings).now()
+    log = asyncio.run(find_log_in_api(product, settings.variables, now))
+    lines = [f"log: the API of {product}"]
+    if log.models:
+        lines.append(f"models in it: {', '.join(log.models)}")
+    return log, lines
+
+
+def _missing_keys(settings: Settings, product: str) -> list[str]:
+    if product not in API_KEYS:
+        raise ConfigError(f"--preset takes {', '.join(API_KEYS)}: tables are found without it")
+    return [name for name in API_KEYS[product].values() if not settings.variables.get(name)]
 
 
 def _from_database(settings: Settings, table: str | None) -> tuple[FoundLog | None, list[str]]:
@@ -51,7 +103,11 @@ def _from_database(settings: Settings, table: str | None) -> tuple[FoundLog | No
     try:
         found = asyncio.run(find_log_tables(dsn.reveal()))
     except LogSourceError as error:
-        return None, [f"log: none found: {error}"]
+        name = "LOGS_DATABASE_URL" if settings.logs_database_url else "DATABASE_URL"
+        raise LogSourceError(
+            f"{error}; nothing was written: mend {name} and begin again, or unset it to get the "
+            "commented example"
+        ) from error
     chosen = _chosen(found, table)
     if chosen is None:
         return None, [_NO_LOG]
@@ -81,7 +137,8 @@ def _bare(table: str) -> str:
 
 def _words(log: FoundLog) -> str:
     rows = f", about {log.rows:,} rows" if log.rows else ""
-    return f"{log.table} (preset {log.preset}{rows})"
+    how = ", by a SELECT that makes its numbers times" if log.query else ""
+    return f"{log.table} (preset {log.preset}{rows}{how})"
 
 
 def _shown(file: Path, plan: Path) -> str:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import structlog
 
 from app.cli.http_server import listening, serving
+from app.cli.reports import bill_warnings_of
 from app.daemon.service import Daemon, DaemonTools, Execute, GiveUp, Health
 from app.daemon.slots import next_slots
 from app.domain.errors import ConfigError, SwitchwiseError
@@ -182,20 +183,19 @@ async def _serve(
             housekeep=_housekeeping(dsn, plans, clock),
         )
         daemon = Daemon(plans, tools)
-        routes = [
-            *health_routes(
-                alive=_alive(daemon.health, watching, clock, owner, tools.tick_s),
-                ready=_ready(dsn),
-            ),
-            *metrics_routes(_gauges(watching, clock), own=lambda: _own_gauges(daemon.health)),
-        ]
+        health = health_routes(
+            alive=_alive(daemon.health, watching, clock, owner, tools.tick_s),
+            ready=_ready(dsn),
+        )
+        metrics = metrics_routes(_gauges(watching, clock), own=lambda: _own_gauges(daemon.health))
         site = create_app(
             pages,
             plans=plans,
             token=server_of(plans).token,
             now=clock.now,
             next_slot=lambda plan: _upcoming(plan, clock),
-            open_routes=routes,
+            open_routes=health,
+            guarded_routes=metrics,
         )
         async with (
             serving(site, listener),
@@ -292,6 +292,8 @@ def _executor(
             hand_out=work.hand_outs[plan.name],
         )
         document = await work_run(run, plan, storage, settings, options)
+        for warning in bill_warnings_of(document):
+            _log.warning("bill differs", plan=plan.name, run_id=run.run_id, reason=warning)
         return RunStatus(str(document["status"]))
 
     return execute

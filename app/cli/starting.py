@@ -26,11 +26,17 @@ def init(
     table: Annotated[
         str | None, typer.Option("--table", help="The log table, where several look like one.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help="Read the API of langfuse, helicone or openai instead of a database."
+        ),
+    ] = None,
 ) -> None:
     """Find the log in LOGS_DATABASE_URL and write a commented plan for it; never overwrites."""
     from app.cli.guidance import guide
     from app.cli.output import print_text
     from app.settings import load_settings
 
-    for line in guide(path, load_settings(), file=file, table=table):
+    for line in guide(path, load_settings(), file=file, table=table, preset=preset):
         print_text(line)

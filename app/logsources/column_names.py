@@ -75,7 +75,7 @@ def named_columns(
     known = [ours for ours in SYNONYMS if ours in wanted]
     chosen = _by_usual_names(types, known)
     for ours, words in _WORDS.items():
-        is_prompt_known = ours in {"prompt", "messages"} and {"prompt", "messages"} & chosen.keys()
+        is_prompt_known = ours == "prompt" and "messages" in chosen
         if ours not in known or ours in chosen or is_prompt_known:
             continue
         for theirs, kind in types.items():

@@ -4,13 +4,17 @@ import csv
 import gzip
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from psycopg import sql
 
+from app.domain.cases import Window
 from app.domain.errors import LogSourceError
+from app.domain.models import Secret
 from app.logsources.column_names import (
     JSONS,
     TEXTS,
@@ -20,11 +24,15 @@ from app.logsources.column_names import (
     named_columns,
 )
 from app.logsources.csv_text import delimiter_of
+from app.logsources.exported_records import READINGS
 from app.logsources.layout import operators_sql, quoted
+from app.logsources.log_apis import open_api
 from app.logsources.read_only_session import ReadOnlySession, as_text
+from app.logsources.span_attributes import object_of
 from app.ports import FoundLog
 
 _FIRST_BYTES = 2**20
+_LOOKS_BACK = timedelta(days=30)
 _TIMEOUT_S = 10.0
 _LOOKED_AT = 2_000
 _COLUMNS = sql.SQL(
@@ -107,7 +115,8 @@ def find_in_file(path: Path) -> FoundLog:
     columns = named_columns(dict.fromkeys(record, ""))
     if not {"prompt", "messages"} & columns.keys():
         raise LogSourceError(
-            f"{path} has neither prompts nor messages; its columns are: {', '.join(record)}"
+            f"{path} has neither prompts nor messages; its columns are: {', '.join(record)}: name "
+            "the one with the prompts `prompt`, and the one with expected answers `expected`"
         )
     model = record.get(columns.get("model", ""))
     return FoundLog(
@@ -121,6 +130,35 @@ def find_in_file(path: Path) -> FoundLog:
             if name.lower() in _SEGMENTS and name not in columns.values()
         },
         models=(model,) if isinstance(model, str) and model else (),
+    )
+
+
+async def find_in_api(product: str, options: Mapping[str, Secret], now: datetime) -> FoundLog:
+    """What the API of a product keeps of the last weeks, by its first page.
+
+    Raises:
+        LogSourceError: If it cannot be read, or holds nothing.
+    """
+    api = open_api(product, options)
+    try:
+        page = await api.page(Window(start=now - _LOOKS_BACK, end=now), None)
+    finally:
+        await api.close()
+    records = [read for one in page.records if (read := READINGS[product](one)) is not None]
+    if not records:
+        raise LogSourceError(
+            f"{product} holds no prompts of the last {_LOOKS_BACK.days} days: do these keys belong "
+            "to the project that is in production?"
+        )
+    models = Counter(str(record["model"]) for record in records if record.get("model"))
+    place = "properties" if product == "helicone" else "metadata"
+    keys = {key for record in records for key in object_of(record.get(place))}
+    return FoundLog(
+        preset=product,
+        table="",
+        rows=0,
+        segments={name: f"{place}.{name}" for name in _SEGMENTS if name in keys},
+        models=tuple(name for name, _ in models.most_common(5)),
     )
 
 
@@ -278,7 +316,7 @@ async def _segments(
 async def _json_segments(session: ReadOnlySession, table: _Table, path: str) -> Mapping[str, str]:
     """Which of the usual segments stand in the objects at this path of some rows."""
     statement = sql.SQL(
-        "SELECT DISTINCT key FROM (SELECT ({})::jsonb AS data FROM {} LIMIT 200) AS some,"
+        "SELECT DISTINCT key FROM (SELECT ({})::jsonb AS data FROM {} LIMIT 200) AS seen,"
         " jsonb_object_keys(CASE jsonb_typeof(data) WHEN 'object' THEN data END) AS key"
     ).format(operators_sql(path), _relation(table))
     try:

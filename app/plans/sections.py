@@ -29,6 +29,7 @@ _COLUMN = re.compile(
     (?: [A-Za-z_][A-Za-z0-9_$]* | "[^"\x00]{1,63}" )
     (?: \. (?: [A-Za-z_][A-Za-z0-9_$]* | "[^"\x00]{1,63}" ) )?
     (?: \s* (?: ->>? | \#>>? ) \s* (?: '[^'\x00]*' | \d+ ) )*
+    | [^\W\d] [\w .-]{0,62}    # names in files may hold blanks; they are looked up, never run
     """
 )
 _TABLE = re.compile(

@@ -2,7 +2,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
-from app.cli.price_lists import cost_warnings
+from app.alerting.phrases import bill_warnings
 from app.domain.prices import CostCheck
 from tests.processes import switchwise
 
@@ -26,7 +26,7 @@ def check(computed: str, reported: str) -> CostCheck:
 
 
 def test_a_bill_that_differs_is_told_with_both_figures_and_what_to_mend() -> None:
-    (warning,) = cost_warnings([check("1.00", "1.05"), check("1.00", "1.01")])
+    (warning,) = bill_warnings([check("1.00", "1.05"), check("1.00", "1.01")])
     for words in ("haiku", "$1.05", "$1.00", "+5.0 %", "40 calls", "price_as"):
         assert words in warning
 
