@@ -40,6 +40,7 @@ LOOK_S = 5.0
 """How often Runs that nobody holds are looked for, and a tick that failed is tried again."""
 WATCH_S = 1.0
 """How often the clock is asked whether a slot fell due since the last tick."""
+PING_PAUSES_S = (0.0, 2.0, 10.0)
 MOST_VAIN_TRIES = 3
 GRACE_S = 18.0
 OUTBOX_S = 2.0
@@ -230,7 +231,7 @@ class Daemon:
             self._vain_tries.pop(run.run_id, None)
             log.info("run ended", status=status.value)
             if status is RunStatus.DONE and plan.heartbeat_url:
-                answered = await self._tools.heartbeat(plan.heartbeat_url)
+                answered = await self._ping(plan.heartbeat_url)
                 log.info("heartbeat", answered=answered)
         except (RunInProgress, FenceLost) as error:
             log.info("run is in other hands", reason=str(error))
@@ -245,6 +246,14 @@ class Daemon:
         finally:
             self._working.pop(plan.name, None)
             self.health.running.pop(plan.name, None)
+
+    async def _ping(self, url: str) -> bool:
+        """Tell the outside that all is well; one lost packet must not sound its alarm."""
+        for pause_s in PING_PAUSES_S:
+            await self._tools.clock.sleep(pause_s)
+            if await self._tools.heartbeat(url):
+                return True
+        return False
 
     async def _note_bug(self, run: Run, plan: Plan, error: Exception) -> None:
         """Log where it happened, without what was at hand there; give up after some tries."""

@@ -244,3 +244,26 @@ def test_a_prompt_that_always_fails_is_tried_six_times_in_its_life_and_then_left
         note("30", runs=runs, attempts_on_the_primary=tried)
         assert 6 <= tried < 6 + CONCURRENCY
         assert skipped["quarantined"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_model_that_is_down_is_called_twenty_times_and_then_probed(
+    seed: int, tmp_path: Path, database_url: str
+) -> None:
+    with rig(tmp_path, database_url, n=20, ttft_ms=20.0) as made:
+        made.change_world(lambda world: replace(world, seed=seed))
+        made.change_model(SWIFT, faults=(Fault(kind=FaultKind.OVERLOADED),))
+        process = made.run()
+        assert made.finish(process, within_s=150) == 0, made.errors_of(process)
+        at = sorted(call["received_at"] for call in made.calls() if call["model"] == SWIFT)
+        before_the_breaker = sum(moment - at[0] < 5.0 for moment in at)
+        note("22", seed=seed, before_the_breaker=before_the_breaker, with_probes=len(at))
+        assert before_the_breaker <= 20
+        assert len(at) <= 26
+        assert result(made, "prime")["cases"] == 20
+        verdicts = made.query(
+            "SELECT candidate_name, verdict FROM switchwise.comparisons WHERE segment_name = 'all'"
+        )
+        assert {row["candidate_name"]: row["verdict"] for row in verdicts}["swift"] == "unmeasured"
+        assert len(made.messages()) == 1

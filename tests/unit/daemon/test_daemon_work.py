@@ -24,7 +24,7 @@ from tests.fakes.small_plans import plan
 from tests.fakes.storage import Memory, MemoryAlerts, MemoryRuns
 
 SCHEDULE = Schedule(cron="0 6 * * sun", timezone=ZoneInfo("UTC"))
-WEEKLY: Plan = replace(plan("x"), schedule=SCHEDULE)
+WEEKLY: Plan = replace(plan("x"), schedule=SCHEDULE, heartbeat_url="https://ping.example")
 
 
 @dataclass
@@ -34,8 +34,10 @@ class World:
     outcome: Callable[[], RunStatus]
     clock: HandClock = field(default_factory=lambda: HandClock(START))
     memory: Memory = field(default_factory=Memory)
+    lost_pings: int = 0
     worked: int = 0
     given_up: list[SwitchwiseError] = field(default_factory=list)
+    pings: list[bool] = field(default_factory=list)
 
     def daemon(self) -> Daemon:
         store = MemoryRuns(self.memory, now=self.clock.now)
@@ -56,7 +58,8 @@ class World:
             """Nobody has gone."""
 
         async def heartbeat(_url: str) -> bool:
-            return True
+            self.pings.append(len(self.pings) == self.lost_pings)
+            return self.pings[-1]
 
         return Daemon(
             [WEEKLY],
@@ -122,6 +125,19 @@ async def test_a_database_that_is_away_ends_no_run() -> None:
     assert world.worked == 5
     assert world.given_up == []
     assert world.statuses() == ["due"]
+
+
+@pytest.mark.parametrize(("lost", "pings"), [(0, [True]), (2, [False, False, True])])
+async def test_a_lost_heartbeat_is_sent_again(lost: int, pings: list[bool]) -> None:
+    world = World(lambda: RunStatus.DONE, lost_pings=lost)
+    await ticked(world, 2)
+    assert world.pings == pings
+
+
+async def test_a_run_without_success_sends_no_heartbeat() -> None:
+    world = World(lambda: RunStatus.PARTIAL)
+    await ticked(world, 2)
+    assert world.pings == []
 
 
 async def test_a_tick_that_fails_is_told_and_the_next_one_forgets_it() -> None:
