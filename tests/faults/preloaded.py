@@ -10,6 +10,7 @@ import app.logsources.postgres
 import app.notifiers.slack
 import app.providers.anthropic_client
 import app.providers.prices
+import app.sandbox.runner
 import app.storage.alert_store
 import app.storage.engine
 import app.storage.journal

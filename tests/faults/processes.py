@@ -3,14 +3,18 @@
 Each has its own pid, may be killed, stopped and signalled, and shares nothing with the test.
 """
 
+import importlib
+import json
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+_POLL_S = 0.02
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.faults.preloaded"])
 
@@ -19,10 +23,16 @@ class Forked:
     """A command of the program in a process of its own."""
 
     def __init__(
-        self, arguments: tuple[str, ...], folder: Path, env: Mapping[str, str], output: str
+        self,
+        arguments: tuple[str, ...],
+        folder: Path,
+        env: Mapping[str, str],
+        output: str,
+        *,
+        program: str = "app.__main__",
     ) -> None:
         self._process: ForkServerProcess = _CONTEXT.Process(
-            target=_main, args=(arguments, str(folder), dict(env), output)
+            target=_main, args=(arguments, str(folder), dict(env), output, program)
         )
         self._process.start()
 
@@ -49,7 +59,25 @@ class Forked:
         self._process.join(10)
 
 
-def _main(arguments: tuple[str, ...], folder: str, env: Mapping[str, str], output: str) -> None:
+@contextmanager
+def forked_sandbox(*arguments: str, folder: Path) -> Iterator[dict[str, str]]:
+    """The sandbox in a process of its own; gives the addresses it prints."""
+    sandbox = Forked(arguments, folder, os.environ, "sandbox", program="app.sandbox.runner")  # noqa: TID251 - as it is here
+    said = folder / "out-sandbox"
+    try:
+        while not (said.exists() and said.read_text(encoding="utf-8").endswith("\n")):
+            assert sandbox.wait(_POLL_S) is None, "the sandbox did not start"
+        yield json.loads(said.read_text(encoding="utf-8"))
+    finally:
+        if sandbox.poll() is None:
+            sandbox.signal(signal.SIGTERM)
+        if sandbox.wait(5) is None:
+            sandbox.kill()
+
+
+def _main(
+    arguments: tuple[str, ...], folder: str, env: Mapping[str, str], output: str, program: str
+) -> None:
     """What the fork does: become the command, with its own environment, folder and output."""
     os.environ.clear()  # noqa: TID251 - becoming another process
     os.environ.update(env)  # noqa: TID251
@@ -59,10 +87,8 @@ def _main(arguments: tuple[str, ...], folder: str, env: Mapping[str, str], outpu
         os.dup2(file, stream)
         os.close(file)
     sys.argv = ["switchwise", *arguments]
-    from app.__main__ import main  # noqa: PLC0415 - in the fork
-
     try:
-        main()
+        importlib.import_module(program).main()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -24,10 +24,9 @@ from psycopg.rows import dict_row
 
 from app.clocks import write_clock
 from app.sandbox.logs import seed_logs
-from app.sandbox.runner import running_process
 from app.sandbox.world import ModelSpec, World
 from app.sandbox.worlds import LARGE, MINI, PRICES, PRIME, SWIFT, named_world
-from tests.faults.processes import Forked
+from tests.faults.processes import Forked, forked_sandbox
 from tests.fixtures.postgres import free_port
 from tests.processes import command, environment
 
@@ -352,10 +351,11 @@ def rig(
     seed_logs(dsn, weeks=weeks, rows_per_week=rows, ends_at=logs_end_at, seed=11)
     world = world or slower(named_world("calm"), ttft_ms=ttft_ms)
     (folder / "world.json").write_text(json.dumps(world.to_json()), encoding="utf-8")
-    with running_process(
+    with forked_sandbox(
         "--world", str(folder / "world.json"),
         "--call-log", str(folder / "calls.jsonl"),
         "--slack-log", str(folder / "slack.jsonl"),
+        folder=folder,
     ) as sandbox:  # fmt: skip
         made = Rig(
             folder=folder,

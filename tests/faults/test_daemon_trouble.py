@@ -53,10 +53,11 @@ def move(made: Rig, at: datetime) -> None:
     ("mistake", "code", "named"),
     [
         (lambda plan: plan["candidates"][0].pop("price"), "UnknownPrice", "sandbox-swift"),
-        (
+        pytest.param(
             lambda plan: plan["logs"]["columns"].update(messages="mesages"),
             "LogSourceError",
             "mesages",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             lambda plan: plan["logs"].update(table="public.no_logs"),
@@ -396,12 +397,13 @@ def test_without_a_service_the_heartbeat_stops_and_status_says_overdue(
 # --- time ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_clock_that_jumps_over_the_next_slot_counts_it_as_missed_and_measures_nothing_negative(
-    tmp_path: Path, database_url: str
+    replicas: int, tmp_path: Path, database_url: str
 ) -> None:
     with rig(tmp_path, database_url, n=10, ttft_ms=300.0, logs_end_at=SUNDAY) as made:
         weekly(made, DUE)
-        services = [made.serve(), made.serve()]
+        services = [made.serve() for _ in range(replicas)]
         made.until(lambda: made.received() >= 8, what="calls")
         move(made, DUE + timedelta(days=8))
         made.until(lambda: made.statuses() == {"done": 1, "missed": 1}, what="the run is done")
@@ -418,7 +420,7 @@ def test_a_clock_that_jumps_over_the_next_slot_counts_it_as_missed_and_measures_
             " WHERE latency_seconds < 0 OR ttft_seconds < 0 OR felt_latency_seconds < 0"
         )
         assert negative == 0
-        note("16 clock +8 days", repeated=made.repeated_calls())
+        note("16 clock +8 days", replicas=replicas, repeated=made.repeated_calls())
 
 
 # --- starting and stopping ----------------------------------------------------------------------
@@ -483,7 +485,9 @@ def test_a_second_signal_ends_the_service_at_once_and_the_run_is_resumed(
         assert made.lost_results() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_the_leader_of_a_process_group_ends_cleanly_on_either_signal(
     number: signal.Signals, tmp_path: Path, database_url: str
 ) -> None:

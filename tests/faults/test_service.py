@@ -23,6 +23,7 @@ def titles(made: Rig) -> list[str]:
     return [str(message["arguments"].get("text")) for message in made.messages()]
 
 
+@pytest.mark.slow
 def test_two_services_make_one_run_of_a_slot_and_share_its_messages(
     tmp_path: Path, database_url: str
 ) -> None:
