@@ -5,11 +5,18 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from app.calls.breaker import Breaker, BreakerPolicy
-from app.calls.retries import NextStep, RetryPolicy, Step, next_step
+from app.calls.retries import (
+    Deferrals,
+    NextStep,
+    RetryPolicy,
+    Step,
+    deferred_before_s,
+    next_step,
+)
 from app.calls.slots import NoSlots, SlotPools, Slots, Turn
 from app.domain.attempts import (
     NEEDS_OPERATOR,
@@ -84,6 +91,7 @@ class _Progress:
     attempts: int = 0
     failed: int = 0
     throttled: int = 0
+    deferred_s: float = 0.0
     spend_usd: Decimal = Decimal(0)
     is_cost_known: bool = True
     felt_s: float = 0.0
@@ -149,21 +157,21 @@ class Caller:
         self._answering: set[str] = set()
         self._keys: dict[int, tuple[Endpoint, str]] = {}
         self._settled: dict[tuple[str, str], Reply] = {}
-        self._earlier: dict[tuple[str, str], int] = {}
+        self._earlier: dict[tuple[str, str], tuple[datetime, ...]] = {}
+        self._deferrals: dict[tuple[str, str], Deferrals] = {}
         self._landed = asyncio.Event()
         self._tried: set[tuple[str, str]] = set()
 
     def recall(self, settled: SettledCalls) -> None:
         """Know what earlier owners of a shard already paid for."""
         self._settled.update(settled.replies)
-        self._earlier.update(settled.attempts)
+        self._earlier.update(settled.tried_at)
 
     def forget(self, case_ids: Iterable[str]) -> None:
         """Drop what is known of Cases that are done."""
         gone = set(case_ids)
-        for known in (self._settled, self._earlier):
-            for key in [key for key in known if key[0] in gone]:
-                del known[key]
+        self._settled = {key: one for key, one in self._settled.items() if key[0] not in gone}
+        self._earlier = {key: one for key, one in self._earlier.items() if key[0] not in gone}
 
     def interrupt(self, why: str) -> None:
         """Make no new call; those in flight end and settle."""
@@ -203,7 +211,7 @@ class Caller:
         known = self._settled.get((request.case_id, request.call_key))
         if known is not None:
             return known
-        progress = _Progress(attempts=self._earlier.get((request.case_id, request.call_key), 0))
+        progress = self._progress_of(request)
         while True:
             held_back = await self._wait_for_breaker(request)
             if held_back is not None:
@@ -221,13 +229,25 @@ class Caller:
             if step is None or step.step is Step.GIVE_UP:
                 return _reply(request, result, progress)
             if step.step is Step.DEFER:
+                self._deferrals_of(request.model).add(step.wait_s, now_s=self._clock.monotonic())
                 raise ShardDeferred(
-                    f"{request.model.name}: the gateway asked to wait {step.wait_s:.0f} s",
+                    f"{request.model.name}: asked to wait, {step.wait_s:.0f} s are given",
                     until=self._clock.now() + timedelta(seconds=step.wait_s),
                 )
             if result.failure_class is not FailureClass.RATE_LIMITED:
                 progress.felt_s += step.wait_s
             await self.pause(step.wait_s)
+
+    def _progress_of(self, request: CallRequest) -> _Progress:
+        """What the call has been through in the hands of earlier owners."""
+        tried_at = self._earlier.get((request.case_id, request.call_key), ())
+        if not tried_at:
+            return _Progress()
+        deferred_s = deferred_before_s(tried_at, self._clock.now(), self._policy.retry)
+        return _Progress(attempts=len(tried_at), deferred_s=deferred_s)
+
+    def _deferrals_of(self, model: ModelSpec) -> Deferrals:
+        return self._deferrals.setdefault(self._breaker_key(model), Deferrals())
 
     async def _attempt(self, request: CallRequest, progress: _Progress) -> _Ended | None:
         """Make one Attempt under a slot; None when the model was given up meanwhile."""
@@ -247,7 +267,7 @@ class Caller:
         finally:
             slots.release()
         result = _later(result, late_s)
-        step = self._judge(result, progress)
+        step = self._judge(request.model, result, progress)
         if request.due_at is not None:
             progress.felt_s = self._clock.monotonic() - request.due_at
         await self._settle(request, opening, result, progress, step)
@@ -355,7 +375,9 @@ class Caller:
         )
         self._landed.set()
 
-    def _judge(self, result: Completion | Failure, progress: _Progress) -> NextStep | None:
+    def _judge(
+        self, model: ModelSpec, result: Completion | Failure, progress: _Progress
+    ) -> NextStep | None:
         """Count the result into the progress and decide what follows."""
         if result.failure_class is not FailureClass.RATE_LIMITED:
             progress.felt_s += result.latency_s or 0.0
@@ -371,6 +393,10 @@ class Caller:
             throttled=progress.throttled,
             policy=self._policy.retry,
             rng=self._rng,
+            deferred_s=max(
+                progress.deferred_s,
+                self._deferrals_of(model).passed_s(self._clock.monotonic()),
+            ),
         )
 
     def _observe(self, request: CallRequest, result: Completion | Failure, slots: Slots) -> None:

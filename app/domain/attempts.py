@@ -223,7 +223,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettledCalls:
-    """What earlier owners of a shard already paid for, by (case_id, call_key)."""
+    """What earlier owners of a shard already paid for, by (case_id, call_key).
+
+    Attributes:
+        replies: Calls that ended.
+        tried_at: When each Attempt of a call that did not end was settled, else sent.
+    """
 
     replies: Mapping[tuple[str, str], Reply] = field(default_factory=dict)
-    attempts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    tried_at: Mapping[tuple[str, str], tuple[datetime, ...]] = field(default_factory=dict)

@@ -44,6 +44,11 @@ _FIELD = re.compile(
     r"|reasoning_effort|stream_options|service_tier|anthropic-version|anthropic-beta)\b"
 )
 
+#: Nobody means a longer wait: it is read as if nothing had been said.
+_LONGEST_ASKED_S = 24 * 3600.0
+_UNIX_TIME_FROM = 1e9
+_UNIX_MILLISECONDS_FROM = 1e12
+
 _ADVICE: Mapping[FailureClass, str] = {
     FailureClass.AUTH: "the key is refused: check `api_key`, its permissions and `auth`",
     FailureClass.BILLING: "billing: the account is out of credit or over a spend limit",
@@ -201,12 +206,12 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
     """The wait that the server asks for, None when it says nothing usable."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
-        return milliseconds / 1000
+        return _plausible(milliseconds / 1000, now)
     value = headers.get("retry-after")
     if value is None:
         return None
     seconds = _number(value)
-    return _until(value, now) if seconds is None else seconds
+    return _plausible(_until(value, now) if seconds is None else seconds, now)
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:
@@ -225,6 +230,16 @@ def _number(value: str | None) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) and number >= 0 else None
+
+
+def _plausible(asked_s: float | None, now: datetime) -> float | None:
+    """The wait if a server can mean it; a number that is a Unix time names the moment."""
+    if asked_s is None:
+        return None
+    if asked_s >= _UNIX_TIME_FROM:
+        asked_s = asked_s / 1000 if asked_s >= _UNIX_MILLISECONDS_FROM else asked_s
+        asked_s -= now.timestamp()
+    return asked_s if 0 <= asked_s <= _LONGEST_ASKED_S else None
 
 
 def _until(value: str, now: datetime) -> float | None:

@@ -478,7 +478,11 @@ class PostgresRuns:
         ended = {key: reply for key, group in calls.items() if (reply := _reply_of(group))}
         return SettledCalls(
             replies=ended,
-            attempts={key: len(group) for key, group in calls.items() if key not in ended},
+            tried_at={
+                key: tuple(row["settled_at"] or row["sent_at"] for row in group)
+                for key, group in calls.items()
+                if key not in ended
+            },
         )
 
     async def close_shard(self, ref: ShardRef, *, at: datetime) -> bool:

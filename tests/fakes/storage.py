@@ -499,7 +499,13 @@ class MemoryRuns:
         ended = {key: reply for key, group in calls.items() if (reply := _reply_of(group))}
         return SettledCalls(
             replies=ended,
-            attempts={key: len(group) for key, group in calls.items() if key not in ended},
+            tried_at={
+                key: tuple(
+                    one.outcome.settled_at if one.outcome else one.opening.sent_at for one in group
+                )
+                for key, group in calls.items()
+                if key not in ended
+            },
         )
 
     async def scored(self, shard: Shard) -> Sequence[ScoreRecord]:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -142,6 +143,28 @@ async def test_a_retry_after_longer_than_a_minute_defers_the_shard() -> None:
         await made.call()
     assert (deferred.value.until - made.clock.now()).total_seconds() == pytest.approx(7200)
     assert made.states() == [AttemptState.SETTLED]
+
+
+async def test_a_model_that_asks_for_two_hours_again_and_again_is_given_up_after_six() -> None:
+    made = await desk([failure(FailureClass.RATE_LIMITED, http_status=429, retry_after_s=7200)])
+    for _ in range(3):
+        with pytest.raises(ShardDeferred) as deferred:
+            await made.call()
+        made.clock.advance((deferred.value.until - made.clock.now()).total_seconds())
+    assert (await made.call()).failure_class is FailureClass.RATE_LIMITED
+    assert (await made.call(1)).failure_class is FailureClass.RATE_LIMITED
+
+
+async def test_what_a_call_was_deferred_in_other_processes_counts() -> None:
+    made = await desk([failure(FailureClass.RATE_LIMITED, http_status=429, retry_after_s=7200)])
+    request, now = made.request(), made.clock.now()
+    hours = (6.1, 4.1, 2.1)
+    tried_at = tuple(now - timedelta(hours=hour) for hour in hours)
+    key = (request.case_id, request.call_key)
+    made.caller.recall(SettledCalls(tried_at={key: tried_at}))
+    reply = await made.caller.call(request)
+    assert reply.failure_class is FailureClass.RATE_LIMITED
+    assert reply.attempts == 4
 
 
 async def test_a_call_that_waits_gives_its_slot_to_others() -> None:

@@ -1,21 +1,39 @@
 import random
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calls.retries import NextStep, RetryPolicy, Step, next_step
+from app.calls.retries import (
+    Deferrals,
+    NextStep,
+    RetryPolicy,
+    Step,
+    deferred_before_s,
+    next_step,
+)
 from app.domain.attempts import TRANSIENT, Failure, FailureClass
 
 POLICY = RetryPolicy()
 
 
 def step(
-    kind: FailureClass, *, failed: int = 1, throttled: int = 0, after: float | None = None
+    kind: FailureClass,
+    *,
+    failed: int = 1,
+    throttled: int = 0,
+    after: float | None = None,
+    deferred: float = 0.0,
 ) -> NextStep:
     failure = Failure(failure_class=kind, message="", retry_after_s=after)
     return next_step(
-        failure, failed=failed, throttled=throttled, policy=POLICY, rng=random.Random(1)
+        failure,
+        failed=failed,
+        throttled=throttled,
+        policy=POLICY,
+        rng=random.Random(1),
+        deferred_s=deferred,
     )
 
 
@@ -38,6 +56,34 @@ def test_a_short_retry_after_is_honoured_in_full() -> None:
     found = step(FailureClass.RATE_LIMITED, failed=0, throttled=1, after=2.0)
     assert found.step is Step.RETRY
     assert 2.0 <= found.wait_s <= 2.5
+
+
+def test_no_deferral_is_longer_than_two_hours() -> None:
+    found = step(FailureClass.RATE_LIMITED, failed=0, throttled=1, after=1e14)
+    assert found == NextStep(step=Step.DEFER, wait_s=7200.0)
+
+
+def test_a_model_that_was_deferred_for_six_hours_is_given_up() -> None:
+    kind, after = FailureClass.RATE_LIMITED, 7200.0
+    late = step(kind, failed=0, throttled=1, after=after, deferred=5.5 * 3600)
+    assert late == NextStep(step=Step.DEFER, wait_s=1800.0)
+    assert step(kind, failed=0, throttled=1, after=after, deferred=6 * 3600).step is Step.GIVE_UP
+
+
+def test_deferrals_that_overlap_are_counted_once() -> None:
+    deferrals = Deferrals()
+    for second in range(100):
+        deferrals.add(7200.0, now_s=float(second))
+    assert deferrals.passed_s(99.0) == pytest.approx(99.0)
+    assert deferrals.passed_s(9000.0) == pytest.approx(7299.0)
+
+
+def test_what_earlier_owners_waited_is_read_from_when_they_tried() -> None:
+    began = datetime(2026, 3, 1, tzinfo=UTC)
+    hours = [timedelta(), timedelta(seconds=30), timedelta(hours=2), timedelta(days=3)]
+    tried_at = [began + hour for hour in hours]
+    waited_s = deferred_before_s(tried_at, tried_at[-1] + timedelta(hours=1), POLICY)
+    assert waited_s == pytest.approx((7200 - 30) + 7200 + 3600)
 
 
 def test_a_long_retry_after_defers_the_shard() -> None:
