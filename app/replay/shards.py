@@ -11,6 +11,7 @@ from app.domain.runs import Shard
 from app.ports import Clock
 
 CASES_PER_SHARD = 5
+_CALLS_PER_SLOT = 6
 _STORAGE_PAUSE_S = 2.0
 
 
@@ -32,13 +33,18 @@ def cut_shards(
 
 
 def shards_at_once(shards: Sequence[Shard], slots: int) -> int:
-    """How many shards must be open for every slot to find a call, and no more.
-
-    Three shards' worth of calls per slot keeps the pool full while judges wait for replies;
-    everything beyond only holds replies in memory.
-    """
+    """How many of these shards must be open for every slot to find a call, and no more."""
     calls = max((len(shard.case_ids) * len(shard.models) for shard in shards), default=1)
-    return max(2, -(-3 * slots // max(1, calls)))
+    return shards_for(slots, calls)
+
+
+def shards_for(slots: int, calls: int) -> int:
+    """How many shards of so many replayed calls must be open to keep every slot busy.
+
+    Six calls per slot: a shard ends with its slowest judgement, and until the next one opens the
+    others must have enough left to do. Everything beyond only holds replies in memory.
+    """
+    return max(2, -(-_CALLS_PER_SLOT * slots // max(1, calls)))
 
 
 async def work_in_process(

@@ -5,9 +5,9 @@ of a transaction and still never leaves before its row is durable. Each batch
 
 1. locks the shards it writes for (shared), and refuses whoever's fence is not the shard's own;
 2. locks the ledger rows of their Runs and months, all in one order;
-3. settles, so that money comes back before more is reserved;
-4. inserts what fits its caps, and refuses the rest;
-5. scores.
+3. scores;
+4. settles, so that money comes back before more is reserved;
+5. inserts what fits its caps, refuses the rest, and commits.
 
 A commit whose answer was lost may have been made: every request can be written again. Openings are
 refused while the database is away; what was paid for waits until it can be written.
@@ -22,7 +22,6 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-from psycopg.rows import tuple_row
 
 from app.domain.attempts import AttemptOpening, AttemptOutcome, AttemptState, ShardRef
 from app.domain.errors import FenceLost, StorageUnavailable, SwitchwiseError
@@ -40,13 +39,23 @@ from app.storage.engine import (
 )
 from app.storage.journal_rows import (
     KnownAttempt,
-    insert_attempts,
-    insert_scores,
-    known_attempts,
-    lock_fences,
-    settle_attempts,
+    attempts_of,
+    fences_of,
+    inserted_attempts,
+    inserted_scores,
+    read_attempts,
+    read_fences,
+    settled_attempts,
 )
-from app.storage.ledger import Account, Caps, CapsOf, Cursor, Moves, lock_accounts, refusal
+from app.storage.ledger import Account, Caps, CapsOf, Moves, lock_accounts, refusal
+from app.storage.statements import (
+    Cursor,
+    Statement,
+    cursor_of,
+    execute_all,
+    execute_apart,
+    next_rows,
+)
 
 __all__ = ["Caps", "PostgresJournal"]
 
@@ -54,10 +63,11 @@ CLOSE_WITHIN_S = 3.0
 _LAST_WORDS_S = 0.2
 _RETRY_PAUSES_S = (0.1, 0.5, 1.0, 2.0)
 _MOST_AT_ONCE = 500
-_BEGIN = (
-    f"BEGIN; SET LOCAL statement_timeout = '{STATEMENT_WITHIN_S:.0f}s';"
+_BEGIN = Statement(
+    text=f"BEGIN; SET LOCAL statement_timeout = '{STATEMENT_WITHIN_S:.0f}s';"
     f" SET LOCAL lock_timeout = '{LOCK_WITHIN_S:.0f}s'"
 )
+_COMMIT = Statement(text="COMMIT")
 
 
 @dataclass(slots=True, eq=False)
@@ -223,10 +233,8 @@ class PostgresJournal:
         try:
             connection = await self._connected()
             with hanging_up(connection, after_s=self._answer_within_s):
-                async with connection.cursor(row_factory=tuple_row) as cursor:
-                    await cursor.execute(_BEGIN)
+                async with cursor_of(connection) as cursor:
                     answers = await self._write(cursor, batch)
-                    await cursor.execute("COMMIT")
         except BaseException:
             await self._drop_connection()
             raise
@@ -234,7 +242,17 @@ class PostgresJournal:
             _answer(request, answer)
 
     async def _write(self, cursor: Cursor, batch: Sequence[_Request]) -> _Answers:
-        fences, stored = await lock_fences(cursor, {_shard_key(request) for request in batch})
+        """Read and lock, write texts apart, then write the rest and commit."""
+        await execute_all(
+            cursor,
+            [
+                _BEGIN,
+                fences_of({_shard_key(request) for request in batch}),
+                attempts_of([one.item.attempt_id for one in batch if not isinstance(one, _Score)]),
+            ],
+        )
+        fences, stored = read_fences(await next_rows(cursor))
+        known = read_attempts(await next_rows(cursor))
         current: list[_Request] = []
         answers: _Answers = []
         for request in batch:
@@ -242,26 +260,23 @@ class PostgresJournal:
                 current.append(request)
             else:
                 answers.append((request, _lost(request.shard)))
-        opens = [one for one in current if isinstance(one, _Open)]
-        settles = [one for one in current if isinstance(one, _Settle)]
         scores = [one for one in current if isinstance(one, _Score)]
-        if opens or settles:
-            answers += await self._write_attempts(cursor, opens, settles, stored)
         rows = [(one.shard, record) for one in scores for record in one.records]
-        await insert_scores(cursor, rows, self._clock.now())
+        if rows:
+            await execute_apart(cursor, inserted_scores(rows, self._clock.now()))
+        answers += await self._write_attempts(cursor, current, known, stored)
         return [*answers, *((one, None) for one in scores)]
 
     async def _write_attempts(
         self,
         cursor: Cursor,
-        opens: Sequence[_Open],
-        settles: Sequence[_Settle],
+        current: Sequence[_Request],
+        known: Mapping[str, KnownAttempt],
         stored: Mapping[str, Caps],
     ) -> _Answers:
-        known = await known_attempts(
-            cursor,
-            [*(one.item.attempt_id for one in opens), *(one.item.attempt_id for one in settles)],
-        )
+        """Settle and open what may be, and commit."""
+        opens = [one for one in current if isinstance(one, _Open)]
+        settles = [one for one in current if isinstance(one, _Settle)]
         fresh = {one.item.attempt_id: one.item for one in opens if one.item.attempt_id not in known}
         ending = {
             one.item.attempt_id: one.item
@@ -291,13 +306,16 @@ class PostgresJournal:
                 freed_usd = known[key].reserved_usd
                 moves.add(charged[key], reserved_usd=-freed_usd, spent_usd=outcome.cost_usd)
         accepted, broken = _reserve(fresh, limits, moves)
-        await settle_attempts(cursor, list(ending.values()))
-        await insert_attempts(cursor, accepted)
-        await moves.write(cursor)
+        if ending:
+            await execute_apart(cursor, settled_attempts(list(ending.values())))
+        inserted = [inserted_attempts(accepted)] if accepted else []
+        await execute_all(cursor, [*inserted, *moves.written(), *(() if broken else (_COMMIT,))])
         refusals = {
             key: await refusal(cursor, account, cap_usd=cap_usd, at=fresh[key].sent_at)
             for key, (account, cap_usd) in broken.items()
         }
+        if broken:
+            await execute_all(cursor, [_COMMIT])
         return [
             *((one, _settled_answer(known.get(one.item.attempt_id), one)) for one in settles),
             *(

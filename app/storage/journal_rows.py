@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from app.domain.attempts import (
     AttemptOpening,
@@ -16,7 +17,8 @@ from app.domain.attempts import (
 from app.domain.scores import ScoreRecord, Unscored
 from app.storage.clean_text import clean_text, json_text
 from app.storage.documents import plain
-from app.storage.ledger import Caps, Cursor, caps_of_json
+from app.storage.ledger import Caps, caps_of_json
+from app.storage.statements import Statement
 
 _ERROR_CHARACTERS = 500
 _ID_CHARACTERS = 200
@@ -33,16 +35,11 @@ class KnownAttempt:
     sent_at: datetime
 
 
-async def lock_fences(
-    cursor: Cursor, shards: Iterable[tuple[str, int]]
-) -> tuple[Mapping[tuple[str, int], int], Mapping[str, Caps]]:
-    """The Fence of every shard, and the caps stored with their Runs.
-
-    Nobody claims the shards before the batch is committed.
-    """
+def fences_of(shards: Iterable[tuple[str, int]]) -> Statement:
+    """Locks the Fences of shards: nobody claims them before the batch is committed."""
     wanted = sorted(set(shards))
-    await cursor.execute(
-        """
+    return Statement(
+        text="""
         SELECT s.run_id::text, s.shard_no, s.fence, r.caps
         FROM switchwise.shards AS s
         JOIN switchwise.runs AS r USING (run_id)
@@ -50,20 +47,29 @@ async def lock_fences(
         ORDER BY s.run_id, s.shard_no
         FOR SHARE OF s
         """,
-        ([run_id for run_id, _ in wanted], [shard_no for _, shard_no in wanted]),
+        values=([run_id for run_id, _ in wanted], [shard_no for _, shard_no in wanted]),
     )
-    rows = await cursor.fetchall()
+
+
+def read_fences(
+    rows: Sequence[tuple[Any, ...]],
+) -> tuple[Mapping[tuple[str, int], int], Mapping[str, Caps]]:
+    """The Fence of every shard that was locked, and the caps stored with their Runs."""
     fences = {(row[0], row[1]): row[2] for row in rows}
     return fences, {row[0]: caps_of_json(row[3]) for row in rows if row[3] is not None}
 
 
-async def known_attempts(cursor: Cursor, attempt_ids: Sequence[str]) -> Mapping[str, KnownAttempt]:
-    """What the journal holds of these Attempts."""
-    await cursor.execute(
-        "SELECT attempt_id::text, state, plan_name, run_id::text, reserved_usd, sent_at"
+def attempts_of(attempt_ids: Sequence[str]) -> Statement:
+    """Reads what the journal holds of Attempts."""
+    return Statement(
+        text="SELECT attempt_id::text, state, plan_name, run_id::text, reserved_usd, sent_at"
         " FROM switchwise.attempts WHERE attempt_id = ANY(%s::uuid[])",
-        (list(attempt_ids),),
+        values=(list(attempt_ids),),
     )
+
+
+def read_attempts(rows: Iterable[tuple[Any, ...]]) -> Mapping[str, KnownAttempt]:
+    """What the journal holds of the Attempts that were read."""
     return {
         row[0]: KnownAttempt(
             state=AttemptState(row[1]),
@@ -72,16 +78,14 @@ async def known_attempts(cursor: Cursor, attempt_ids: Sequence[str]) -> Mapping[
             reserved_usd=row[4],
             sent_at=row[5],
         )
-        for row in await cursor.fetchall()
+        for row in rows
     }
 
 
-async def insert_attempts(cursor: Cursor, items: Sequence[AttemptOpening]) -> None:
-    """Insert the rows in state `sent`."""
-    if not items:
-        return
-    await cursor.execute(
-        """
+def inserted_attempts(items: Sequence[AttemptOpening]) -> Statement:
+    """Inserts the rows in state `sent`."""
+    return Statement(
+        text="""
         INSERT INTO switchwise.attempts (
           attempt_id, run_id, shard_no, fence, plan_name, case_id, model_name, model, purpose,
           call_key, attempt_no, state, reserved_usd, price, sent_at, is_final)
@@ -93,7 +97,7 @@ async def insert_attempts(cursor: Cursor, items: Sequence[AttemptOpening]) -> No
           attempt_id, run_id, shard_no, fence, plan_name, case_id, model_name, model, purpose,
           call_key, attempt_no, reserved_usd, price, sent_at)
         """,
-        (
+        values=(
             [item.attempt_id for item in items],
             [item.shard.run_id for item in items],
             [item.shard.shard_no for item in items],
@@ -112,22 +116,18 @@ async def insert_attempts(cursor: Cursor, items: Sequence[AttemptOpening]) -> No
     )
 
 
-async def settle_attempts(cursor: Cursor, outcomes: Sequence[AttemptOutcome]) -> None:
-    """Store how Attempts in state `sent` ended; settled ones stay as they are."""
-    if not outcomes:
-        return
+def settled_attempts(outcomes: Sequence[AttemptOutcome]) -> Statement:
+    """Stores how Attempts in state `sent` ended; settled ones stay as they are."""
     rows = [_settle_row(outcome) for outcome in outcomes]
-    await cursor.execute(_SETTLE, tuple(list(column) for column in zip(*rows, strict=True)))
+    return Statement(text=_SETTLE, values=tuple(list(column) for column in zip(*rows, strict=True)))
 
 
-async def insert_scores(
-    cursor: Cursor, scores: Sequence[tuple[ShardRef, ScoreRecord]], at: datetime
-) -> None:
-    """Insert the rows whose keys are new."""
-    if not scores:
-        return
+def inserted_scores(scores: Sequence[tuple[ShardRef, ScoreRecord]], at: datetime) -> Statement:
+    """Inserts the rows whose keys are new."""
     rows = [_score_row(shard, record) for shard, record in scores]
-    await cursor.execute(_SCORE, (at, *(list(column) for column in zip(*rows, strict=True))))
+    return Statement(
+        text=_SCORE, values=(at, *(list(column) for column in zip(*rows, strict=True)))
+    )
 
 
 _SETTLE = """

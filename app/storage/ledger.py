@@ -1,19 +1,17 @@
 """The budget ledger: money reserved and spent per cap, moved in the journal's transactions."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import psycopg
-
 from app.domain.json_values import JsonObject
 from app.domain.plans import Plan
 from app.ports import BudgetRefusal
+from app.storage.statements import Cursor, Statement
 
-Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 #: Plan name and period: the key of a ledger row.
 Account = tuple[str, str]
 
@@ -102,12 +100,13 @@ class Moves:
             self._sums[account] = (reserved + reserved_usd, spent + spent_usd)
             self.used_usd[account] += reserved_usd + spent_usd
 
-    async def write(self, cursor: Cursor) -> None:
-        """Write what was added; the rows are locked already."""
+    def written(self) -> Sequence[Statement]:
+        """What writes the sums to rows that are locked already."""
         if not self._sums:
-            return
-        await cursor.execute(
-            """
+            return ()
+        return (
+            Statement(
+                text="""
             UPDATE switchwise.ledger AS l
             SET reserved_usd = l.reserved_usd + m.reserved_usd,
               spent_usd = l.spent_usd + m.spent_usd
@@ -115,11 +114,12 @@ class Moves:
               AS m(plan_name, period, reserved_usd, spent_usd)
             WHERE l.plan_name = m.plan_name AND l.period = m.period
             """,
-            (
-                [plan_name for plan_name, _ in self._sums],
-                [period for _, period in self._sums],
-                [reserved for reserved, _ in self._sums.values()],
-                [spent for _, spent in self._sums.values()],
+                values=(
+                    [plan_name for plan_name, _ in self._sums],
+                    [period for _, period in self._sums],
+                    [reserved for reserved, _ in self._sums.values()],
+                    [spent for _, spent in self._sums.values()],
+                ),
             ),
         )
 
