@@ -19,7 +19,7 @@ from app.domain.json_values import JsonObject
 from app.domain.plans import Budget, Plan
 from app.domain.runs import Run, RunStatus, Slot, Trigger
 from app.plans import config_hash
-from app.ports import Clock
+from app.ports import Clock, Heartbeat
 from app.run_tools import Progress
 from app.wiring import (
     RunOptions,
@@ -27,6 +27,7 @@ from app.wiring import (
     clock_for,
     deliver_alerts,
     free_abandoned,
+    heartbeat,
     open_storage,
     owner_name,
     seed_for,
@@ -41,7 +42,7 @@ class HandOrder:
     Attributes:
         only: Names of the candidates to call; empty for all.
         resume: Id, or its beginning, of the Run to finish.
-        as_of: An instant in the week whose slot the Run fills.
+        as_of: An instant in the week whose slot the Run fills; with the whole plan.
     """
 
     n: int | None = None
@@ -69,6 +70,11 @@ def run_by_hand(session: Session, plan: Plan, order: HandOrder) -> HandResult:
     """
     if order.resume and (order.n or order.only or order.as_of):
         raise ConfigError("--resume finishes a run as it was begun: only --max-usd may be changed")
+    if order.as_of and (order.n or order.only):
+        raise ConfigError(
+            "--as-of makes the run of a slot, which counts as evidence: it takes the whole plan, "
+            "so --n and --only cannot be given"
+        )
     plan = adjusted(plan, order)
     with migrated_database(session.settings) as dsn, progress(f"{plan.name}: cases") as show:
         return asyncio.run(_work(session, plan, dsn, order, show))
@@ -138,7 +144,16 @@ async def _work(
         if order.is_told:
             await deliver_alerts(session.plans, storage, clock, sys.stderr, owner=owner)
         ended = await storage.runs.run(run.run_id)
+        await _beat(plan, ended, heartbeat())
     return HandResult(document=document, exit_code=exit_code_of(document, ended))
+
+
+async def _beat(plan: Plan, ended: Run | None, ping: Heartbeat) -> None:
+    """Tell whoever watches from outside that the Run of a slot is complete, as the service does."""
+    if ended is None or not ended.trigger.counts or ended.status is not RunStatus.DONE:
+        return
+    if plan.heartbeat_url and not await ping(plan.heartbeat_url):
+        tell("warning: heartbeat_url did not answer")
 
 
 async def _run_for(plan: Plan, storage: Storage, clock: Clock, order: HandOrder) -> Run:
@@ -187,7 +202,10 @@ def _slot(plan: Plan, clock: Clock, order: HandOrder) -> tuple[Slot, Trigger]:
     at = order.as_of if order.as_of.tzinfo else order.as_of.replace(tzinfo=zone)
     if at > now:
         raise ConfigError("--as-of lies in the future: those prompts are not logged yet")
-    return slot_of_week(plan.schedule, at), Trigger.AS_OF
+    slot = slot_of_week(plan.schedule, at, now=now)
+    if slot is None:
+        raise ConfigError("--as-of: the schedule had no slot in the year before")
+    return slot, Trigger.AS_OF
 
 
 def _next_slot(plan: Plan, clock: Clock) -> Slot | None:

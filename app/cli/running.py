@@ -34,7 +34,9 @@ def run(
     ] = None,
     as_of: Annotated[
         datetime | None,
-        typer.Option("--as-of", help="Be the run of that week's slot, counted as evidence."),
+        typer.Option(
+            "--as-of", help="Be the run of that week's latest due slot, counted as evidence."
+        ),
     ] = None,
     no_notify: Annotated[bool, typer.Option("--no-notify", help="Send no message.")] = False,
     fail_on: Annotated[

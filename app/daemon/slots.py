@@ -52,23 +52,19 @@ def slots_between(schedule: Schedule, after: Slot, until: Slot) -> tuple[Slot, .
     return tuple(between)
 
 
-def slot_of_week(schedule: Schedule | None, at: datetime) -> Slot:
-    """The slot a Run `as of` an instant fills: the last slot of that ISO week.
+def slot_of_week(schedule: Schedule | None, at: datetime, *, now: datetime) -> Slot | None:
+    """The slot a Run `as of` an instant fills: the newest that was due by the end of its ISO week.
 
-    Without a schedule the instant itself is the slot.
+    In a week whose slot lies in the future that is the one before. Without a schedule the instant
+    itself is the slot; None when a schedule had no slot for a year.
     """
     if schedule is None:
         return Slot(key=at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M"), at=at)
     local = at.astimezone(schedule.timezone)
-    monday = (local - timedelta(days=local.weekday())).replace(hour=0, minute=0, second=0)
-    last = None
-    for slot in _slots_from(schedule, monday.replace(microsecond=0)):
-        if slot.iso_week != _iso_week(local):
-            break
-        last = slot
-    if last is None:
-        return Slot(key=local.strftime("%Y-%m-%dT%H:%M"), at=at)
-    return last
+    monday = (local + timedelta(days=7 - local.weekday())).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    return latest_due_slot(schedule, min(now, monday.astimezone(UTC) - timedelta(seconds=1)))
 
 
 def _slots_from(schedule: Schedule, start: datetime) -> Iterator[Slot]:

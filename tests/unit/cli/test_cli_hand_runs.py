@@ -1,12 +1,22 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
-from app.cli.hand_runs import HandOrder, adjusted, exit_code_of, with_candidates
+from app.cli.hand_runs import (
+    HandOrder,
+    _beat,
+    adjusted,
+    exit_code_of,
+    run_by_hand,
+    with_candidates,
+)
+from app.cli.session import Session
 from app.domain.errors import ConfigError
 from app.domain.plans import Budget
-from app.domain.runs import Run
+from app.domain.runs import Run, RunStatus, Trigger
+from app.settings import Settings
 from tests.fakes.run_documents import document
 from tests.fakes.small_plans import plan, run
 
@@ -58,3 +68,34 @@ def test_the_exit_code_is_that_of_what_ended_the_run(
 ) -> None:
     ended: Run = replace(run(), error_code=code)
     assert exit_code_of(document(status=status), ended) == exit_code
+
+
+@pytest.mark.parametrize("reduced", [{"n": 40}, {"only": ("opus",)}])
+def test_the_run_of_a_slot_takes_the_whole_plan(reduced: dict[str, object]) -> None:
+    order = HandOrder(as_of=datetime(2026, 6, 3, tzinfo=UTC), **reduced)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="--as-of") as refused:
+        run_by_hand(Session(settings=Settings(), plans=(PLAN,)), PLAN, order)
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("trigger", "status", "pings"),
+    [
+        (Trigger.AS_OF, RunStatus.DONE, 1),
+        (Trigger.AS_OF, RunStatus.PARTIAL, 0),
+        (Trigger.AS_OF, RunStatus.FAILED, 0),
+        (Trigger.HAND, RunStatus.DONE, 0),
+    ],
+)
+async def test_the_heartbeat_hears_of_complete_runs_of_slots(
+    trigger: Trigger, status: RunStatus, pings: int
+) -> None:
+    heard: list[str] = []
+
+    async def ping(url: str) -> bool:
+        heard.append(url)
+        return True
+
+    watched = replace(PLAN, heartbeat_url="http://watch.example/1")
+    await _beat(watched, replace(run(), trigger=trigger, status=status), ping)
+    assert heard == ["http://watch.example/1"] * pings

@@ -50,6 +50,44 @@ def test_missed_slots_are_those_strictly_between() -> None:
     assert slots_between(schedule, first, fourth) == (second, third)
 
 
-def test_a_run_as_of_wednesday_fills_that_weeks_slot() -> None:
-    slot = slot_of_week(weekly("UTC", "0 6 * * sun"), datetime(2026, 6, 3, 12, tzinfo=UTC))
-    assert slot.key == "2026-06-07T06:00"
+LONG_AFTER = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("cron", "key"),
+    [
+        ("0 6 * * sun", "2026-06-07T06:00"),
+        ("0 22 * * sun", "2026-06-07T22:00"),
+        ("30 23 * * *", "2026-06-07T23:30"),
+        ("0 0 * * mon", "2026-06-01T00:00"),
+        ("0 6 * * mon,thu", "2026-06-04T06:00"),
+        ("0 6 28 * *", "2026-05-28T06:00"),
+    ],
+)
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Auckland"])
+def test_a_run_as_of_wednesday_fills_the_last_slot_of_that_week(
+    cron: str, key: str, zone: str
+) -> None:
+    schedule = weekly(zone, cron)
+    wednesday = datetime(2026, 6, 3, 12, tzinfo=ZoneInfo(zone))
+    slot = slot_of_week(schedule, wednesday, now=LONG_AFTER)
+    assert slot is not None
+    assert slot.key == key
+    assert slot == latest_due_slot(schedule, slot.at)
+
+
+@pytest.mark.parametrize("cron", ["0 6 * * sun", "0 22 * * sun"])
+def test_a_run_as_of_today_fills_the_latest_slot_that_is_due_never_one_of_the_future(
+    cron: str,
+) -> None:
+    monday = datetime(2026, 6, 8, 9, tzinfo=UTC)
+    slot = slot_of_week(weekly("UTC", cron), monday, now=monday)
+    assert slot is not None
+    assert slot.key.startswith("2026-06-07")
+
+
+def test_a_run_as_of_today_on_a_daily_schedule_does_not_close_the_week_early() -> None:
+    wednesday = datetime(2026, 6, 3, 12, tzinfo=UTC)
+    slot = slot_of_week(weekly("UTC", "0 6 * * *"), wednesday, now=wednesday)
+    assert slot is not None
+    assert (slot.key, slot.closes_week) == ("2026-06-03T06:00", False)
