@@ -1,7 +1,7 @@
 """Tells the demonstration: progress, this week's report, the message, where to look next."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,11 +13,16 @@ from app.cli.reports import print_report
 from app.cli.service import serve_plans
 from app.settings import Settings
 
+_SWITCH = "Switch recommended"
+
 
 def show_demo(settings: Settings, *, weeks: int, serve: bool, as_json: bool) -> None:
     """Run the demonstration and show what came of it."""
+    switched: list[Week] = []
 
     def told(week: Week) -> None:
+        if not switched and _recommends(week.document):
+            switched.append(week)
         if not sys.stderr.isatty():
             tell(_week_line(week))
 
@@ -25,7 +30,7 @@ def show_demo(settings: Settings, *, weeks: int, serve: bool, as_json: bool) -> 
         if as_json:
             print_json(demo.document)
         else:
-            _show(demo, settings, console())
+            _show(demo, switched[0] if switched else None, settings, console())
         if serve:
             tell(f"serving on http://{demo.plan.server.host}:{demo.plan.server.port}, Ctrl-C ends")
             serve_plans(demo.settings, [demo.plan], _dsn(demo))
@@ -39,23 +44,47 @@ def show_demo(settings: Settings, *, weeks: int, serve: bool, as_json: bool) -> 
         demonstrate(settings, tell=advance, then=shown, weeks=weeks)
 
 
-def _show(demo: Demonstration, settings: Settings, out: Console) -> None:
+def _show(demo: Demonstration, switched: Week | None, settings: Settings, out: Console) -> None:
     print_report(demo.document, out)
-    out.print()
-    if demo.messages:
-        out.print(Text("The latest message in Slack", style="bold"))
-        out.print(Text(message_text(demo.messages[-1])))
+    for heading, message in slack_story(demo.messages, switched):
         out.print()
+        out.print(Text(heading, style="bold"))
+        out.print(Text(message_text(message)))
+    out.print()
     home = "" if settings.database_url else f"SWITCHWISE_HOME={settings.home / 'demo'} "
     out.print(Text("Look further", style="bold"))
     for command, what in (
-        ("report --json", "this report as one JSON object"),
+        ("report --html report.html", "the same as a page"),
         ("explain", "every test behind the verdicts"),
         ("history", "the trend of every model"),
         ("cases", "pairs that got worse"),
+        ("report --json", "this report as one JSON object"),
         ("db psql", "SQL: SELECT * FROM switchwise_bi.leaderboard"),
     ):
-        out.print(Text(f"  {home}switchwise {command:<15}{what}"))
+        out.print(Text(f"  {what}:"))
+        out.print(Text(f"    {home}switchwise {command}"), soft_wrap=True)
+    out.print(Text("  the pages in a browser, after another run of the weeks:"))
+    out.print(Text("    switchwise demo --serve"))
+
+
+def slack_story(
+    messages: Sequence[Mapping[str, Any]], switched: Week | None
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The message that first recommended a switch, and the latest one, each with a heading."""
+    first = next((one for one in messages if _is_switch(one)), None)
+    if first is not None:
+        when = f", week {switched.number} of {switched.of}" if switched else ""
+        yield f"What Slack was told when the switch was first recommended{when}", first
+    if messages and messages[-1] is not first:
+        yield "What Slack was told after the last week", messages[-1]
+
+
+def _is_switch(message: Mapping[str, Any]) -> bool:
+    return str(message.get("text") or "").startswith(_SWITCH)
+
+
+def _recommends(document: Mapping[str, Any]) -> bool:
+    return any(str(alert["title"]).startswith(_SWITCH) for alert in document["alerts"])
 
 
 def message_text(message: Mapping[str, Any]) -> str:

@@ -56,11 +56,10 @@ def report_markdown(document: Document) -> str:
     """The whole report as Markdown."""
     lines = [f"## {escaped(headline(document))}", ""]
     lines += [*(f"- {escaped(line)}" for line in circumstances(document)), ""]
+    lines += [*(f"- {escaped(sentence)}" for sentence in verdict_sentences(document)), ""]
     for table in _tables(document):
         lines += [markdown_table(table), ""]
-    for sentence in verdict_sentences(document):
-        lines.append(f"- {escaped(sentence)}")
-    lines += ["", *(f"- {escaped(line)}" for line in remarks(document)), "", f"_{_NOTE}_"]
+    lines += [*(f"- {escaped(line)}" for line in remarks(document)), "", f"_{_NOTE}_"]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -353,11 +352,11 @@ def _parts(document: Document) -> Iterator[RenderableType]:
     for line in circumstances(document):
         yield Text(line, style="dim")
     yield Text()
-    for table in _tables(document):
-        yield terminal_table(table)
     for sentence in verdict_sentences(document):
         yield Text(sentence)
-    yield Text()
+        yield Text()
+    for table in _tables(document):
+        yield terminal_table(table)
     for line in remarks(document):
         yield Text(line, style="dim")
     yield Text(_NOTE, style="dim")
@@ -456,6 +455,7 @@ def _model_cells(model: Document) -> dict[str, object]:
     )
     cells = {name: model[name] for name in plain}
     cells |= _ends("quality", model["quality"])
+    cells |= _bounds_of(model, "success_rate", "cost_per_success_usd", "cost_per_1k_usd")
     cells |= _ends("cost_per_quality", model["cost_per_quality_usd"], unit="_usd")
     for figure in ("ttft_ms", "latency_ms"):
         stem = figure.removesuffix("_ms")
@@ -469,10 +469,21 @@ def _comparison_cells(one: Document | None) -> dict[str, object]:
     plain = ("pairs", "window_weeks", "success_delta", "latency_p95_ratio", "verdict", "state")
     cells = {name: found.get(name) for name in plain}
     cells |= _ends("quality_delta", found.get("quality_delta"))
+    cells |= _bounds_of(found, "success_delta", "latency_p95_ratio")
     cells |= _ends("saving", found.get("saving"))
     cells |= _ends("value_ratio", found.get("value_ratio"))
     cells |= _ends("monthly_saving", found.get("monthly_saving_usd"), unit="_usd")
     cells["reasons"] = " ".join(_sentence(reason) for reason in found.get("reasons") or ())
+    return cells
+
+
+def _bounds_of(told: Document, *names: str) -> dict[str, object]:
+    """Both ends of figures whose interval is held apart."""
+    cells: dict[str, object] = {}
+    for name in names:
+        figure, stem = _interval_of(told, name) or {}, name.removesuffix("_usd")
+        unit = "_usd" if name.endswith("_usd") else ""
+        cells |= {f"{stem}_{end}{unit}": figure.get(end) for end in ("low", "high")}
     return cells
 
 

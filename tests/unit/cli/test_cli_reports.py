@@ -209,6 +209,9 @@ class TestOtherForms:
         assert (haiku["latency_p95_ms"], haiku["latency_p99_ms"]) == ("3100.0", "")
         assert haiku["verdict"] == "switch"
         assert haiku["failures"] == "3"
+        assert (haiku["success_rate_low"], haiku["cost_per_1k_high_usd"]) == ("0.95", "6.1")
+        assert (haiku["success_delta_low"], haiku["latency_p95_ratio_high"]) == ("-0.03", "0.82")
+        assert prod["success_delta_low"] == ""
 
     def test_csv_of_a_run_without_models_still_names_the_run(self) -> None:
         rows = list(csv.DictReader(io.StringIO(report_csv(document(models=[], comparisons=[])))))
