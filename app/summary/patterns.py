@@ -49,11 +49,14 @@ def _quality_and_cost(summary: Summary, everyone: Sequence[Summary]) -> str | No
     level = "High" if quality >= HIGH_QUALITY else "Moderate"
     times = _times_the_cheapest(summary, [other for other in everyone if _is_usable(other)])
     if times is None:
-        return f"{level} quality ({quality:.2f})."
+        return f"{level} quality ({quality:.2f}; high from {HIGH_QUALITY:.2f})."
     is_dear = times >= HIGH_COST_RATIO
     cost = f"{times:.1f} times the cheapest usable model's" if times > 1 else "the lowest"
-    said = f"{level} quality ({quality:.2f}) at {'high' if is_dear else 'low'} cost ({cost})"
-    return f"{said}: {_paths(is_high=quality >= HIGH_QUALITY, is_dear=is_dear)}."
+    return (
+        f"{level} quality ({quality:.2f}; high from {HIGH_QUALITY:.2f}) at "
+        f"{'high' if is_dear else 'low'} cost ({cost}; high from {HIGH_COST_RATIO:g} times): "
+        f"{_paths(is_high=quality >= HIGH_QUALITY, is_dear=is_dear)}."
+    )
 
 
 def _is_usable(summary: Summary) -> bool:

@@ -1,11 +1,20 @@
 """The readings of a model's figures."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 
+from app.cli.reports import remarks
 from app.domain.models import Role
-from app.domain.results import Percentiles, Summary
+from app.domain.results import CaseResult, Percentiles, Summary
+from app.domain.runs import RunStatus
 from app.stats.estimates import Estimate
+from app.summary.document import RunFigures, document
 from app.summary.patterns import pattern
+from app.summary.summaries import summarise
+from tests.fakes.case_results import case_result, model
+from tests.fakes.small_plans import run, sample
 
 
 def exactly(value: float) -> Estimate:
@@ -41,13 +50,16 @@ FAIR_AND_CHEAP = figures("small", 0.65, 1.0)
         (
             GOOD_AND_DEAR,
             (
-                "High quality (0.90) at high cost (10.0 times the cheapest usable model's): "
-                "for critical paths."
+                "High quality (0.90; high from 0.80) at high cost (10.0 times the cheapest usable "
+                "model's; high from 1.5 times): for critical paths."
             ),
         ),
         (
             FAIR_AND_CHEAP,
-            ("Moderate quality (0.65) at low cost (the lowest): for high-volume paths."),
+            (
+                "Moderate quality (0.65; high from 0.80) at low cost (the lowest; high from 1.5 times): "
+                "for high-volume paths."
+            ),
         ),
     ],
 )
@@ -58,7 +70,8 @@ def test_quality_and_cost_say_where_a_model_belongs(summary: Summary, expected: 
 def test_a_useless_model_however_cheap_does_not_make_the_others_look_dear() -> None:
     useless = figures("useless", 0.20, 0.01)
     assert pattern(FAIR_AND_CHEAP, [useless, FAIR_AND_CHEAP, GOOD_AND_DEAR]) == (
-        "Moderate quality (0.65) at low cost (the lowest): for high-volume paths."
+        "Moderate quality (0.65; high from 0.80) at low cost (the lowest; high from 1.5 times): "
+        "for high-volume paths."
     )
 
 
@@ -102,3 +115,46 @@ def test_an_unsupported_tail_is_not_called_wide() -> None:
 
     assert reading is not None
     assert "variance" not in reading
+
+
+def told_of(rows: list[CaseResult], *names: str) -> dict[str, str]:
+    """The reading of every model as a Run's document and report show it."""
+    summaries = summarise(rows, [model(name) for name in names])
+    figures = RunFigures(
+        run=run(), status=RunStatus.DONE, sample=sample(), summaries=summaries, comparisons=()
+    )
+    made: Any = document(figures)
+    said = list(remarks(made))
+    found = {one["name"]: str(one["pattern"]) for one in made["models"]}
+    assert all(f"{name}: {pattern}" in said for name, pattern in found.items())
+    return found
+
+
+def results_of(
+    name: str, quality: float, cost: float, *, spread: float = 0.1, n: int = 120
+) -> list[CaseResult]:
+    rng = np.random.default_rng(3)
+    return [
+        case_result(name, i, min(quality, 1.0), cost, latency_s=float(rng.lognormal(0, spread)))
+        for i in range(n)
+    ]
+
+
+def test_every_reading_fires_from_the_results_of_a_run_and_is_reported() -> None:
+    mixed = told_of(
+        [
+            *results_of("big", 0.9, 0.02),
+            *results_of("small", 0.65, 0.002),
+            *results_of("jumpy", 0.85, 0.002, spread=1.2),
+        ],
+        "big",
+        "small",
+        "jumpy",
+    )
+    poor = told_of([*results_of("a", 0.4, 0.02), *results_of("b", 0.3, 0.01)], "a", "b")
+
+    assert mixed["big"].endswith("for critical paths.")
+    assert mixed["small"].endswith("for high-volume paths.")
+    assert "High latency variance" in mixed["jumpy"]
+    assert "High latency variance" not in mixed["big"]
+    assert all("mend the prompt, not the model" in reading for reading in poor.values())
