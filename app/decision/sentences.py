@@ -16,6 +16,9 @@ __all__ = (
     "signed",
 )
 
+_MANY = 10
+"""From here on a bill is told as so many times as high, not in per cent."""
+
 _HUGE = 1_000
 """A ratio beyond this is not told in figures: there is next to nothing to divide by."""
 
@@ -34,7 +37,14 @@ def saving_range(estimate: Estimate) -> str:
 
     >>> saving_range(Estimate(point=0.4, low=0.31, high=0.44, confidence=0.95, n=9))
     '31–44 % lower'
+    >>> saving_range(Estimate(point=-39.0, low=-2e6, high=-24.0, confidence=0.95, n=9))
+    '25 to over 1,000 times as high'
     """
+    least, most = 1 - estimate.high, 1 - estimate.low
+    if least >= _MANY:
+        return f"{_fold(least)} to {_fold(most)} times as high"
+    if most >= _HUGE:
+        return f"between {percent(least)} of the primary's and {_fold(most)} times as high"
     return change_range(
         replace(estimate, point=-estimate.point, low=-estimate.high, high=-estimate.low)
     )
@@ -49,6 +59,10 @@ def ratio(estimate: Estimate) -> str:
     '40.00 (2.00–over 1,000)'
     """
     return f"{_times(estimate.point)} ({_times(estimate.low)}–{_times(estimate.high)})"
+
+
+def _fold(value: float) -> str:
+    return f"{value:.0f}" if value < _HUGE else f"over {_HUGE:,}"
 
 
 def _times(value: float) -> str:

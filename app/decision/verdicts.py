@@ -220,7 +220,10 @@ def _bill(result: ScanResult) -> str:
         return "The bills cannot be compared: a model cost nothing."
     saved = complement(ratio_of_bills)
     said = f"The bill is {saving_range(saved)}"
-    return f"{said}: better value, not a saving." if saved.low <= 0 else f"{said}."
+    is_better_value = result.value_ratio is not None and result.value_ratio.high < 1
+    return (
+        f"{said}: better value, not a saving." if saved.low <= 0 and is_better_value else f"{said}."
+    )
 
 
 def _bar_words(result: ScanResult) -> str:

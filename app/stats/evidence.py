@@ -41,6 +41,9 @@ MIN_CLUSTERS_STORED = 10
 NO_VARIANCE = 1e-24
 """Variances of means in 0..1 below this are rounding."""
 
+_TIE = 1e-9
+"""Weights closer than this share are equal."""
+
 MAX_OUTAGE_SHARE = 0.05
 MAX_UNSCORED_SHARE = 0.05
 
@@ -597,7 +600,9 @@ class _Design:
         kinds = int(self.strata.max()) + 1
         weight = np.zeros((count, kinds))
         np.add.at(weight, (cluster, self.strata), self.weights)
-        return _merge_lonely(np.asarray(weight.argmax(axis=1), dtype=np.intp))
+        most = weight.max(axis=1, keepdims=True)
+        is_home = weight >= most * (1 - _TIE)  # a tie must not hang on the order of adding up
+        return _merge_lonely(np.asarray(is_home.argmax(axis=1), dtype=np.intp))
 
 
 def _scatter(sums: FloatArray, stratum: IntArray) -> FloatArray:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -62,7 +62,7 @@ class Arrays:
 
 SIZES = (0, 1, 2, 3, 10, 12, 30, 100, 100, 150, 300)
 
-QUALITIES = {
+QUALITIES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "all tie at 1": lambda rng, n: np.ones((n, 3)),
     "all tie at 0": lambda rng, n: np.zeros((n, 3)),
     "tie with the primary": lambda rng, n: np.repeat(rng.random((n, 1)), 3, axis=1),
@@ -75,7 +75,7 @@ QUALITIES = {
         rng.normal(0.75, 0.2, (n, 1)) + rng.normal(0, 0.1, (n, 3)), 0, 1
     ),
 }
-COSTS = {
+COSTS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "all free": lambda rng, n: np.zeros((n, 3)),
     "one model free": lambda rng, n: np.full((n, 3), 0.01) * (np.arange(3) != rng.integers(3)),
     "constant": lambda rng, n: np.full((n, 3), 10.0 ** rng.uniform(-12, 6)),
@@ -84,14 +84,14 @@ COSTS = {
     "mostly free": lambda rng, n: np.where(rng.random((n, 3)) < 0.02, 1.0, 0.0),
     "as usual": lambda rng, n: 0.01 * rng.lognormal(0, 0.5, (n, 3)) * [1.0, 0.4, 0.9],
 }
-CLUSTERS = {
+CLUSTERS: dict[str, Callable[[np.random.Generator, int], list[str] | None]] = {
     "none known": lambda rng, n: None,
     "one": lambda rng, n: ["same"] * n,
     "two": lambda rng, n: [f"c{i % 2}" for i in range(n)],
     "of four": lambda rng, n: [f"c{i // 4}" for i in range(n)],
     "one long, the rest single": lambda rng, n: [f"c{max(i - n // 2, 0)}" for i in range(n)],
 }
-WEIGHTS = {
+WEIGHTS: dict[str, Callable[[np.random.Generator, int], np.ndarray | None]] = {
     "none": lambda rng, n: None,
     "one row is nearly all": lambda rng, n: np.where(np.arange(n) == 0, 1.0, 1e-9),
     "nine decades": lambda rng, n: 10.0 ** rng.uniform(-6, 3, n),
@@ -136,13 +136,28 @@ kinds_of_weeks = st.fixed_dictionaries(
         "weights": st.sampled_from(sorted(WEIGHTS)),
     }
 )
-histories = st.builds(
-    lambda seed, kinds, sizes: [
-        arrays(np.random.default_rng([seed, week]), kinds, n) for week, n in enumerate(sizes)
-    ],
-    st.integers(0, 2**32 - 1),
-    kinds_of_weeks,
-    st.lists(st.sampled_from(SIZES), min_size=1, max_size=6),
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd:
+    """Some weeks of one kind, drawn when asked for."""
+
+    seed: int
+    kinds: Mapping[str, str]
+    sizes: tuple[int, ...]
+
+    def weeks(self) -> list[Arrays]:
+        return [
+            arrays(np.random.default_rng([self.seed, week]), self.kinds, n)
+            for week, n in enumerate(self.sizes)
+        ]
+
+
+odd_weeks = st.builds(
+    Odd,
+    seed=st.integers(0, 2**32 - 1),
+    kinds=kinds_of_weeks,
+    sizes=st.lists(st.sampled_from(SIZES), min_size=1, max_size=6).map(tuple),
 )
 
 
@@ -165,13 +180,13 @@ def oddities(told: object, path: str = "") -> Iterator[str]:
             yield from oddities(getattr(told, part.name), f"{path}.{part.name}")
 
 
-@settings(max_examples=60, deadline=None)
-@given(weeks=histories, allowance=st.sampled_from([0.0, 0.02, 1.0]), rise=st.floats(-3, 3))
+@settings(max_examples=40, deadline=None)
+@given(odd=odd_weeks, allowance=st.sampled_from([0.0, 0.02, 1.0]), rise=st.floats(-3, 3))
 def test_no_week_whatever_it_holds_leads_to_a_crash_or_to_what_is_no_figure(
-    weeks: list[Arrays], allowance: float, rise: float
+    odd: Odd, allowance: float, rise: float
 ) -> None:
     decider = Decider(NAMES, "p", bias_allowance=allowance)
-    for week in weeks:
+    for week in odd.weeks():
         first = week.rows(np.arange(min(20, len(week.cost))))
         dropped = decider.drops(
             first.cost, first.quality, first.ok, first.cluster, blocks_done=1,
@@ -217,7 +232,7 @@ def test_weeks_of_too_few_independent_pairs_are_unmeasured(kinds: dict[str, str]
 
 
 def usual_week(
-    seed: int, *, quality: float = 0.0, cost: float = 0.5, n: int = 150, failing: float = 0.02
+    seed: int, *, quality: float = 0.0, cost: float = 0.5, n: int = 200, failing: float = 0.005
 ) -> Arrays:
     """Return a week with conversations, weights, ties, failures and unscored replies."""
     rng = np.random.default_rng([seed, n])
@@ -228,7 +243,7 @@ def usual_week(
     return Arrays(
         cost=0.01 * rng.lognormal(0, 0.5, (n, 1)) * rng.lognormal(0, 0.2, (n, 3)) * [1, cost, 0.3],
         quality=scores,
-        ok=rng.random((n, 3)) >= [0.0, failing, 0.02],
+        ok=rng.random((n, 3)) >= [0.01, failing, 0.02],
         latency=rng.lognormal(0, 0.2, (n, 3)),
         cluster=[f"c{c}" for c in rng.integers(0, n, n)],
         weights=rng.integers(1, 4, n).astype(float),
@@ -237,14 +252,28 @@ def usual_week(
     )
 
 
-stories = st.builds(
-    lambda seed, quality, cost, weeks: [
-        usual_week(1000 * seed + week, quality=quality, cost=cost) for week in range(weeks)
-    ],
-    st.integers(0, 10**6),
-    st.floats(-0.05, 0.05),
-    st.floats(0.2, 1.0),
-    st.integers(2, 6),
+@dataclass(frozen=True, kw_only=True)
+class Usual:
+    """Some weeks like those of a plan, drawn when asked for."""
+
+    seed: int
+    quality: float
+    cost: float
+    count: int
+
+    def weeks(self) -> list[Arrays]:
+        return [
+            usual_week(1000 * self.seed + week, quality=self.quality, cost=self.cost)
+            for week in range(self.count)
+        ]
+
+
+usual_weeks = st.builds(
+    Usual,
+    seed=st.integers(0, 10**6),
+    quality=st.floats(-0.05, 0.1),
+    cost=st.floats(0.2, 0.8),
+    count=st.integers(2, 6),
 )
 
 
@@ -253,30 +282,30 @@ def verdicts(decided: ArrayDecision) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(weeks=stories, seed=st.integers(0, 10**6))
-def test_the_order_of_cases_changes_nothing_over_weeks(weeks: list[Arrays], seed: int) -> None:
+@given(usual=usual_weeks, seed=st.integers(0, 10**6))
+def test_the_order_of_cases_changes_nothing_over_weeks(usual: Usual, seed: int) -> None:
     one, other = Decider(NAMES, "p"), Decider(NAMES, "p")
-    for week in weeks:
+    for week in usual.weeks():
         order = np.random.default_rng(seed).permutation(len(week.cost))
         assert verdicts(week.tell(one)) == verdicts(week.rows(order).tell(other))
 
 
 @settings(max_examples=25, deadline=None)
-@given(weeks=stories)
-def test_relabelling_the_candidates_changes_nothing_over_weeks(weeks: list[Arrays]) -> None:
+@given(usual=usual_weeks)
+def test_relabelling_the_candidates_changes_nothing_over_weeks(usual: Usual) -> None:
     one, other = Decider(NAMES, "p"), Decider(["a", "p", "b"], "p")
     renamed = {"a": "b", "b": "a"}
-    for week in weeks:
+    for week in usual.weeks():
         expected = verdicts(week.tell(one))
         found = verdicts(week.columns([2, 0, 1]).tell(other))
         assert {renamed[name]: verdict for name, verdict in found.items()} == expected
 
 
 @settings(max_examples=25, deadline=None)
-@given(weeks=stories, unit=st.sampled_from([1e-6, 0.92, 150.0, 1e6]))
-def test_the_unit_of_money_changes_nothing_over_weeks(weeks: list[Arrays], unit: float) -> None:
+@given(usual=usual_weeks, unit=st.sampled_from([1e-6, 0.92, 150.0, 1e6]))
+def test_the_unit_of_money_changes_nothing_over_weeks(usual: Usual, unit: float) -> None:
     one, other = Decider(NAMES, "p"), Decider(NAMES, "p")
-    for week in weeks:
+    for week in usual.weeks():
         expected = week.tell(one)
         found = replace(week, cost=week.cost * unit).tell(other)
         assert found.states == expected.states
@@ -284,14 +313,14 @@ def test_the_unit_of_money_changes_nothing_over_weeks(weeks: list[Arrays], unit:
 
 
 @settings(max_examples=25, deadline=None)
-@given(weeks=stories, alphas=st.tuples(st.floats(0.001, 0.4), st.floats(0.001, 0.4)))
+@given(usual=usual_weeks, alphas=st.tuples(st.floats(0.001, 0.4), st.floats(0.001, 0.4)))
 def test_a_smaller_budget_of_false_alerts_never_finds_more(
-    weeks: list[Arrays], alphas: tuple[float, float]
+    usual: Usual, alphas: tuple[float, float]
 ) -> None:
     strict, lax = (
         Decider(NAMES, "p", Policy(false_alerts_per_year=alpha)) for alpha in sorted(alphas)
     )
-    for week in weeks:
+    for week in usual.weeks():
         few, many = week.tell(strict), week.tell(lax)
         for name in ("a", "b"):
             first, second = few.looks[name].result, many.looks[name].result
@@ -302,16 +331,16 @@ def test_a_smaller_budget_of_false_alerts_never_finds_more(
 
 @settings(max_examples=25, deadline=None)
 @given(
-    weeks=stories,
+    usual=usual_weeks,
     better=st.floats(0.0, 0.1),
     cheaper=st.floats(0.3, 1.0),
     mended=st.floats(0.0, 1.0),
 )
 def test_a_candidate_better_in_every_way_keeps_its_recommendation_over_weeks(
-    weeks: list[Arrays], better: float, cheaper: float, mended: float
+    usual: Usual, better: float, cheaper: float, mended: float
 ) -> None:
     plain, improved = Decider(NAMES, "p"), Decider(NAMES, "p")
-    for week in weeks:
+    for week in usual.weeks():
         quality, cost, ok = week.quality.copy(), week.cost.copy(), week.ok.copy()
         quality[:, 1] += better * (1 - quality[:, 1])
         cost[:, 1] *= cheaper
@@ -328,6 +357,6 @@ def test_the_weeks_of_these_properties_do_lead_to_recommendations() -> None:
     for seed in range(10):
         decider = Decider(NAMES, "p")
         for week in range(4):
-            decided = usual_week(1000 * seed + week, quality=0.02, cost=0.5).tell(decider)
+            decided = usual_week(1000 * seed + week, quality=0.05, cost=0.5).tell(decider)
         found.append("a" in decided.recommended)
     assert sum(found) >= 5
