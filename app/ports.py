@@ -413,7 +413,18 @@ class RunStore(Protocol):
         """Who owns the Run's lease, run out or not; None when nobody does."""
 
     async def orphans(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
-        """Runs due or running that nobody holds: their lease ran out or was never taken."""
+        """Runs of slots, due or running, that nobody holds: to be begun or gone on with.
+
+        Their lease ran out or was never taken. One that a hand asked for as of a slot is given a
+        minute to begin; Runs by hand are never among them.
+        """
+
+    async def end_abandoned(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
+        """End Runs by hand that nobody works any more as partial, and return them.
+
+        Their lease was given back, or ran out a minute ago. They can be resumed, and hold up no
+        slot meanwhile.
+        """
 
     async def newest_slot(self, plan_name: str) -> Slot | None:
         """The newest slot of the Plan that has a row of any status, runs by hand apart."""

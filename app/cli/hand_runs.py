@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from app.domain import errors
 from app.domain.errors import ConfigError, RunInProgress, RunInterrupted, StorageUnavailable
 from app.domain.json_values import JsonObject
 from app.domain.plans import Budget, Plan
-from app.domain.runs import Run, RunStatus, Slot, Trigger
+from app.domain.runs import ABANDONED, Run, RunStatus, Slot, Trigger
 from app.plans import config_hash
 from app.ports import Clock, Heartbeat
 from app.run_tools import Progress
@@ -123,29 +123,54 @@ async def _work(
     stop = asyncio.Event()
     owner = owner_name()
     async with open_storage(dsn, clock, [plan]) as storage, _stopped_by_signals(stop):
+
+        async def work(run: Run) -> JsonObject:
+            options = RunOptions(
+                owner=owner,
+                stop=stop,
+                next_slot=_next_slot(plan, clock),
+                on_progress=_shown(show),
+                is_told=order.is_told,
+                caps_anew=order.max_usd is not None or _is_ended(run),
+            )
+            try:
+                return await work_run(run, _as_begun(plan, run), storage, session.settings, options)
+            except (RunInterrupted, StorageUnavailable) as error:
+                raise type(error)(
+                    f"{error}; go on with: switchwise run --resume {run.run_id}"
+                ) from error
+
+        await _let_go(plan, storage, clock)
+        slot, _ = _slot(plan, clock, order)
+        for left in await _left_behind(plan, storage, clock, order):
+            if left.slot.key != slot.key:
+                tell(f"going on with run {left.run_id} of {left.slot.key}, which was interrupted")
+                await work(left)
         run = await _run_for(plan, storage, clock, order)
-        if order.resume:
-            plan = _as_begun(plan, run)
-            await free_abandoned(run.run_id, storage.runs)
-        options = RunOptions(
-            owner=owner,
-            stop=stop,
-            next_slot=_next_slot(plan, clock),
-            on_progress=_shown(show),
-            is_told=order.is_told,
-            caps_anew=order.max_usd is not None or run.status is RunStatus.PARTIAL,
-        )
-        try:
-            document = await work_run(run, plan, storage, session.settings, options)
-        except (RunInterrupted, StorageUnavailable) as error:
-            raise type(error)(
-                f"{error}; go on with: switchwise run --resume {run.run_id}"
-            ) from error
+        document = await work(run)
         if order.is_told:
             await deliver_alerts(session.plans, storage, clock, sys.stderr, owner=owner)
         ended = await storage.runs.run(run.run_id)
         await _beat(plan, ended, heartbeat())
     return HandResult(document=document, exit_code=exit_code_of(document, ended))
+
+
+async def _let_go(plan: Plan, storage: Storage, clock: Clock) -> None:
+    """Free what the dead hold, and end Runs by hand that were abandoned."""
+    active = await storage.runs.active_run(plan.name)
+    if active is not None:
+        await free_abandoned(active.run_id, storage.runs)
+        await storage.runs.end_abandoned(plan.name, now=clock.now())
+
+
+async def _left_behind(
+    plan: Plan, storage: Storage, clock: Clock, order: HandOrder
+) -> Sequence[Run]:
+    """Runs as of slots that were interrupted: the next one goes on with them, oldest first."""
+    if order.as_of is None:
+        return ()
+    orphans = await storage.runs.orphans(plan.name, now=clock.now())
+    return [run for run in orphans if run.trigger is Trigger.AS_OF]
 
 
 async def _beat(plan: Plan, ended: Run | None, ping: Heartbeat) -> None:
@@ -159,13 +184,16 @@ async def _beat(plan: Plan, ended: Run | None, ping: Heartbeat) -> None:
 async def _run_for(plan: Plan, storage: Storage, clock: Clock, order: HandOrder) -> Run:
     if order.resume:
         return await _resumed(plan, storage, order.resume)
+    slot, trigger = _slot(plan, clock, order)
+    for left in await _left_behind(plan, storage, clock, order):
+        if left.slot.key == slot.key:
+            return left
     active = await storage.runs.active_run(plan.name)
     if active is not None:
         raise RunInProgress(
             f"run {active.run_id} of {plan.name} is at work or was interrupted; "
             f"finish it with: switchwise run --resume {active.run_id}"
         )
-    slot, trigger = _slot(plan, clock, order)
     run = await storage.runs.request(plan, slot, trigger, seed=seed_for(plan, slot))
     if run is None:
         raise RunInProgress(
@@ -184,6 +212,11 @@ async def _resumed(plan: Plan, storage: Storage, run_id: str) -> Run:
     if run.status.is_final and run.status is not RunStatus.PARTIAL:
         raise ConfigError(f"run {run.run_id} is {run.status.value}: there is nothing to resume")
     return run
+
+
+def _is_ended(run: Run) -> bool:
+    """Whether a cap or an operator ended the Run; one that was abandoned goes on as it was."""
+    return run.status is RunStatus.PARTIAL and run.error_code != ABANDONED
 
 
 def _as_begun(plan: Plan, run: Run) -> Plan:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from app.cli.session import Session, nearest_of, open_session
 from app.domain.errors import ConfigError, StorageUnavailable
 from app.domain.json_values import JsonObject
-from app.domain.runs import Run, RunStatus
+from app.domain.runs import ABANDONED, Run, RunStatus
 from app.settings import Settings
 from app.wiring import Storage, clock_for, open_storage, results_database
 
@@ -85,10 +85,10 @@ async def stored_document(storage: Storage, plan_name: str, run_id: str | None) 
 async def chosen_run(storage: Storage, plan_name: str, run_id: str | None) -> Run:
     """The Run of this id, or the newest one of the plan that ended with a report."""
     if run_id is None:
-        run = await storage.runs.latest_run(plan_name, statuses=_TOLD)
-        if run is None:
-            raise ConfigError(f"plan {plan_name} has no run that ended yet")
-        return run
+        for ended in await storage.runs.runs(plan_name, statuses=_TOLD):
+            if ended.error_code != ABANDONED:
+                return ended
+        raise ConfigError(f"plan {plan_name} has no run that ended yet")
     run = await storage.runs.run(run_id)
     if run is None:
         raise ConfigError(f"there is no run {run_id!r}, or several begin with it")

@@ -156,6 +156,7 @@ class Daemon:
     async def tick(self) -> None:
         """Look at every plan once: new slots, Runs nobody holds."""
         for plan in self._plans:
+            await self._let_go(plan)
             if plan.schedule is not None:
                 await self._request_due(plan)
             await self._work_orphans(plan)
@@ -164,6 +165,7 @@ class Daemon:
     async def look(self) -> None:
         """Work what nobody holds; slots are the tick's."""
         for plan in self._plans:
+            await self._let_go(plan)
             await self._work_orphans(plan)
 
     async def idle(self) -> None:
@@ -202,7 +204,9 @@ class Daemon:
         if active is not None:
             now = tools.clock.now()
             if await tools.store.record_missed(plan, [due], status=RunStatus.SKIPPED, now=now):
-                await tools.alerts.enqueue(plan.name, [skipped_alert(plan, due, active)], [])
+                is_held = await tools.store.holder(active.run_id) is not None
+                alert = skipped_alert(plan, due, active, is_held=is_held)
+                await tools.alerts.enqueue(plan.name, [alert], [])
             return
         seed = tools.seed_for(plan, due)
         run = await tools.store.request(plan, due, Trigger.SCHEDULE, seed=seed)
@@ -211,12 +215,19 @@ class Daemon:
 
     # --- work ---------------------------------------------------------------------------------
 
+    async def _let_go(self, plan: Plan) -> None:
+        """Free what the dead hold, and end what hands left behind, so that no slot is held up."""
+        active = await self._tools.store.active_run(plan.name)
+        if active is None or plan.name in self._working:
+            return
+        await self._tools.free_abandoned(active.run_id)
+        now = self._tools.clock.now()
+        for run in await self._tools.store.end_abandoned(plan.name, now=now):
+            _log.warning("run by hand was abandoned", plan=plan.name, run_id=run.run_id)
+
     async def _work_orphans(self, plan: Plan) -> None:
         if plan.name in self._working or self._tools.stop.is_set():
             return
-        active = await self._tools.store.active_run(plan.name)
-        if active is not None:
-            await self._tools.free_abandoned(active.run_id)
         for run in await self._tools.store.orphans(plan.name, now=self._tools.clock.now()):
             task = asyncio.create_task(self._work(run, plan))
             self._working[plan.name] = task

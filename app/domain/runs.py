@@ -10,6 +10,9 @@ from app.domain.attempts import FailureClass, Purpose
 from app.domain.cases import Case, Window
 from app.domain.prices import CostCheck
 
+#: Error code of a partial Run by hand whose process ended before it did; it has no results yet.
+ABANDONED = "abandoned"
+
 
 class RunStatus(StrEnum):
     """Where a Run stands.

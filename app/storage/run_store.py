@@ -32,7 +32,7 @@ from app.domain.errors import FenceLost, RunInProgress
 from app.domain.json_values import JsonObject
 from app.domain.plans import Plan
 from app.domain.prices import CostCheck
-from app.domain.runs import ClaimedShard, Run, RunStatus, Shard, Slot, SpendLine, Trigger
+from app.domain.runs import ABANDONED, ClaimedShard, Run, RunStatus, Shard, Slot, SpendLine, Trigger
 from app.storage.case_rows import (
     case_of,
     case_row,
@@ -47,6 +47,10 @@ from app.storage.engine import Database
 from app.storage.ledger import caps_of_plan
 from app.storage.tables import ATTEMPTS, CASES, LOG_PAGES, PLANS, RUNS, SCORES, SHARDS
 
+#: A process that asked for the Run of a slot has so long to begin it.
+_BEGINNING = timedelta(seconds=60)
+#: A process may be frozen for a while; longer, and a Run by hand holds up no slot.
+_ABANDONED = timedelta(seconds=60)
 _ACTIVE = (RunStatus.DUE.value, RunStatus.RUNNING.value)
 
 
@@ -164,17 +168,42 @@ class PostgresRuns:
         return None if owner is None else str(owner)
 
     async def orphans(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
-        """Runs due or running that nobody holds; Runs by hand are left to hands."""
+        """Runs of slots, due or running, that nobody holds; Runs by hand are left to hands."""
+        is_due = (RUNS.c.trigger == Trigger.SCHEDULE.value) | (RUNS.c.created_at < now - _BEGINNING)
         async with self._database.transaction() as connection:
             rows = await connection.execute(
                 select(RUNS)
                 .where(
                     RUNS.c.plan_name == plan_name,
                     RUNS.c.status.in_(_ACTIVE),
-                    RUNS.c.trigger == Trigger.SCHEDULE.value,
+                    RUNS.c.trigger != Trigger.HAND.value,
+                    or_(RUNS.c.status == RunStatus.RUNNING.value, is_due),
                     or_(RUNS.c.lease_until.is_(None), RUNS.c.lease_until < now),
                 )
                 .order_by(RUNS.c.slot_at)
+            )
+            return [run_of(row) for row in rows.mappings()]
+
+    async def end_abandoned(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
+        """End Runs by hand that nobody works any more as partial, and return them."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(
+                update(RUNS)
+                .where(
+                    RUNS.c.plan_name == plan_name,
+                    RUNS.c.status == RunStatus.RUNNING.value,
+                    RUNS.c.trigger == Trigger.HAND.value,
+                    or_(RUNS.c.lease_until.is_(None), RUNS.c.lease_until < now - _ABANDONED),
+                )
+                .values(
+                    status=RunStatus.PARTIAL.value,
+                    finished_at=now,
+                    error_code=ABANDONED,
+                    error_message="its process ended before it did; finish it with:"
+                    " switchwise run --resume RUN",
+                    lease_until=None,
+                )
+                .returning(*RUNS.c)
             )
             return [run_of(row) for row in rows.mappings()]
 

@@ -211,6 +211,50 @@ async def test_orphans_are_scheduled_runs_that_nobody_holds(storage: Storage) ->
     assert [run.run_id for run in found] == [held.run_id, due.run_id]
 
 
+async def test_a_run_as_of_a_slot_is_given_time_to_begin_and_is_then_an_orphan(
+    storage: Storage,
+) -> None:
+    asked = await requested(storage, 1, trigger=Trigger.AS_OF)
+    assert list(await storage.runs.orphans(PLAN.name, now=storage.clock.now())) == []
+    storage.clock.advance(61)
+    assert list(await storage.runs.orphans(PLAN.name, now=storage.clock.now())) == [asked]
+    begun = await begun_by(storage, asked)
+    assert list(await storage.runs.orphans(PLAN.name, now=storage.clock.now())) == []
+    storage.clock.advance(LEASE_S + 1)
+    found = await storage.runs.orphans(PLAN.name, now=storage.clock.now())
+    assert [run.run_id for run in found] == [begun.run_id]
+
+
+async def test_a_run_by_hand_that_nobody_works_is_ended_so_that_it_blocks_nothing(
+    storage: Storage,
+) -> None:
+    run = await begun_by(storage, await requested(storage, 1, trigger=Trigger.HAND))
+    storage.clock.advance(LEASE_S + 59)
+    assert list(await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now())) == []
+    storage.clock.advance(2)
+    (ended,) = await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now())
+    assert (ended.run_id, ended.status) == (run.run_id, RunStatus.PARTIAL)
+    assert await storage.runs.active_run(PLAN.name) is None
+    await begun_by(storage, await requested(storage, 2))
+
+
+async def test_a_run_by_hand_that_was_ended_as_abandoned_can_be_gone_on_with(
+    storage: Storage,
+) -> None:
+    run = await begun_by(storage, await requested(storage, 1, trigger=Trigger.HAND))
+    await storage.runs.release(run.run_id, owner="us")
+    await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now())
+    assert (await begun_by(storage, run, "them")).status is RunStatus.RUNNING
+
+
+async def test_runs_of_slots_are_never_ended_as_abandoned(storage: Storage) -> None:
+    for week, trigger in enumerate((Trigger.SCHEDULE, Trigger.AS_OF)):
+        run = await begun_by(storage, await requested(storage, week, trigger=trigger))
+        await storage.runs.release(run.run_id, owner="us")
+        assert list(await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now())) == []
+        await storage.runs.finish(ending(run))
+
+
 async def test_a_run_that_is_done_cannot_be_begun_and_a_partial_one_can(storage: Storage) -> None:
     run = await begun_by(storage, await requested(storage))
     await storage.runs.finish(ending(run, status=RunStatus.PARTIAL, error_code="partial"))
@@ -424,7 +468,7 @@ async def test_a_new_owner_learns_what_was_paid_and_what_is_ambiguous(storage: S
         Decimal("0.03"),
         True,
     )
-    assert settled.attempts == {(in_flight.case_id, in_flight.call_key): 1}
+    assert settled.tried_at == {(in_flight.case_id, in_flight.call_key): (in_flight.sent_at,)}
 
 
 async def test_an_ambiguous_attempt_leaves_the_cost_of_its_case_unknown(storage: Storage) -> None:

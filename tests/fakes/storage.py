@@ -32,7 +32,7 @@ from app.domain.labels import JudgedCase, JudgedReply, Label, LabelledReply, jud
 from app.domain.plans import Plan
 from app.domain.prices import CostCheck, Price
 from app.domain.results import CaseResult
-from app.domain.runs import ClaimedShard, Run, RunStatus, Shard, Slot, SpendLine, Trigger
+from app.domain.runs import ABANDONED, ClaimedShard, Run, RunStatus, Shard, Slot, SpendLine, Trigger
 from app.domain.scores import Score, ScoreRecord, quality_of, unscored_reason
 from app.ports import (
     AlertStore,
@@ -328,14 +328,41 @@ class MemoryRuns:
         self.memory.require()
 
         def is_free(run: Run) -> bool:
+            if run.trigger is Trigger.HAND:
+                return False
+            is_asked_for = run.trigger is Trigger.AS_OF and run.status is RunStatus.DUE
+            if is_asked_for and run.created_at >= now - timedelta(seconds=60):
+                return False
             until = self.memory.held[run.run_id].lease_until
             return until is None or until < now
 
         runs = self._of(plan_name, RunStatus.DUE, RunStatus.RUNNING)
         return sorted(
-            (run for run in runs if run.trigger is Trigger.SCHEDULE and is_free(run)),
+            (run for run in runs if is_free(run)),
             key=lambda run: run.slot.at,
         )
+
+    async def end_abandoned(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
+        self.memory.require()
+        ended = []
+        for run in self._of(plan_name, RunStatus.RUNNING):
+            held = self.memory.held[run.run_id]
+            is_held = held.lease_until and held.lease_until >= now - timedelta(seconds=60)
+            if run.trigger is Trigger.HAND and not is_held:
+                held.lease_until = None
+                ended.append(
+                    self._put(
+                        replace(
+                            run,
+                            status=RunStatus.PARTIAL,
+                            finished_at=now,
+                            error_code=ABANDONED,
+                            error_message="its process ended before it did; finish it with:"
+                            " switchwise run --resume RUN",
+                        )
+                    )
+                )
+        return ended
 
     async def newest_slot(self, plan_name: str) -> Slot | None:
         self.memory.require()

@@ -479,6 +479,14 @@ def test_a_slot_that_fell_into_a_run_is_told() -> None:
     )
 
 
+def test_a_slot_that_fell_into_an_interrupted_run_names_what_to_do() -> None:
+    slot = Slot(key="2026-04-05T06:00", at=NOW)
+    alert = skipped_alert(plan(), slot, run(), is_held=False)
+
+    assert "was interrupted and not finished at 2026-04-05 06:00" in alert.lead
+    assert alert.lines == (f"Finish it with: switchwise run --resume {run().run_id}",)
+
+
 def test_eight_weeks_of_one_finding_are_one_message_one_reminder_and_one_recovery() -> None:
     known: dict[str, OpenAlert] = {}
     told: list[News] = []

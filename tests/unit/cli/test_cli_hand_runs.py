@@ -1,24 +1,31 @@
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from app.cli.hand_runs import (
     HandOrder,
     _beat,
+    _left_behind,
+    _let_go,
+    _run_for,
     adjusted,
     exit_code_of,
     run_by_hand,
     with_candidates,
 )
 from app.cli.session import Session
-from app.domain.errors import ConfigError
+from app.domain.errors import ConfigError, RunInProgress
 from app.domain.plans import Budget
 from app.domain.runs import Run, RunStatus, Trigger
 from app.settings import Settings
+from tests.fakes.clocks import HandClock
 from tests.fakes.run_documents import document
 from tests.fakes.small_plans import plan, run
+from tests.fakes.storage import Memory, MemoryRuns
 
 PLAN = plan("haiku", "opus")
 
@@ -99,3 +106,30 @@ async def test_the_heartbeat_hears_of_complete_runs_of_slots(
     watched = replace(PLAN, heartbeat_url="http://watch.example/1")
     await _beat(watched, replace(run(), trigger=trigger, status=status), ping)
     assert heard == ["http://watch.example/1"] * pings
+
+
+async def test_the_next_run_as_of_a_slot_goes_on_with_one_that_was_interrupted() -> None:
+    clock, memory = HandClock(), Memory()
+    runs = MemoryRuns(memory, now=clock.now)
+    storage: Any = SimpleNamespace(runs=runs)
+    order = HandOrder(as_of=clock.now() - timedelta(days=1))
+    asked = await _run_for(PLAN, storage, clock, order)
+    await runs.begin(asked, PLAN, owner="killed", now=clock.now(), lease_s=20)
+    with pytest.raises(RunInProgress):
+        await _run_for(PLAN, storage, clock, order)
+    clock.advance(21)
+    assert (await _run_for(PLAN, storage, clock, order)).run_id == asked.run_id
+    later = HandOrder(as_of=clock.now())
+    assert [run.run_id for run in await _left_behind(PLAN, storage, clock, later)] == [asked.run_id]
+
+
+async def test_a_run_by_hand_that_was_killed_does_not_stop_the_next_one() -> None:
+    clock, memory = HandClock(), Memory()
+    runs = MemoryRuns(memory, now=clock.now)
+    storage: Any = SimpleNamespace(runs=runs)
+    asked = await _run_for(PLAN, storage, clock, HandOrder())
+    await runs.begin(asked, PLAN, owner="killed", now=clock.now(), lease_s=20)
+    clock.advance(100)
+    await _let_go(PLAN, storage, clock)
+    assert (await _run_for(PLAN, storage, clock, HandOrder())).run_id != asked.run_id
+    assert memory.runs[asked.run_id].status is RunStatus.PARTIAL

@@ -18,7 +18,7 @@ from app.domain.errors import (
     UnknownPrice,
 )
 from app.domain.plans import Plan, Schedule
-from app.domain.runs import Run, RunStatus
+from app.domain.runs import Run, RunStatus, Slot, Trigger
 from tests.fakes.clocks import START, HandClock
 from tests.fakes.small_plans import plan
 from tests.fakes.storage import Memory, MemoryAlerts, MemoryRuns
@@ -164,3 +164,39 @@ def test_lag_is_the_worst_of_the_last_minute() -> None:
     assert health.lag_s == 3.0
     health.lags_s.append(0.1)
     assert health.lag_s == 0.1
+
+
+async def begun(world: World, trigger: Trigger) -> Run:
+    """A Run that somebody else began just now."""
+    store = MemoryRuns(world.memory, now=world.clock.now)
+    before = Slot(key="2026-01-04T06:00", at=world.clock.now() - timedelta(days=30))
+    asked = await store.request(WEEKLY, before, trigger, seed=1)
+    assert asked is not None
+    return await store.begin(asked, WEEKLY, owner="a hand", now=world.clock.now(), lease_s=20)
+
+
+async def test_a_run_by_hand_whose_process_was_killed_holds_up_no_slot() -> None:
+    world = World(lambda: RunStatus.DONE)
+    await begun(world, Trigger.HAND)
+    world.clock.advance(3600)
+    await ticked(world, 2)
+    assert world.statuses() == ["partial", "done"]
+
+
+async def test_a_run_as_of_a_slot_whose_process_was_killed_is_gone_on_with() -> None:
+    world = World(lambda: RunStatus.DONE)
+    left = await begun(world, Trigger.AS_OF)
+    world.clock.advance(3600)
+    daemon = world.daemon()
+    await daemon.look()
+    await daemon.idle()
+    assert world.memory.runs[left.run_id].status is RunStatus.DONE
+
+
+async def test_a_run_by_hand_that_is_at_work_still_takes_the_slot_and_the_message_says_so() -> None:
+    world = World(lambda: RunStatus.DONE)
+    await begun(world, Trigger.HAND)
+    await ticked(world, 1)
+    assert world.statuses() == ["running", "skipped"]
+    (message,) = world.memory.outbox.values()
+    assert message.item.alert.lead.startswith("The Run by hand of 2026-01-04 06:00 was still at")
