@@ -447,8 +447,9 @@ async def conclude(
     people = human_evidence(plan, tools.evaluation, await tools.labels.labelled(plan.name))
     judge = people.told_in(judge_report(plan, records=records, results=results, spend=spend))
     week = await week_of_evidence(run, sample, results, judge, tools, why)
-    decision = decide(week)
     drift, reading = await drift_of_week(run, results, records, tools, why)
+    week = replace(week, ill_weeks=frozenset(drift.ill_weeks if drift else ()))
+    decision = decide(week)
     adaptive = adaptive_report(sample, results, week)
     finished_at = tools.clock.now()
     outcome = Outcome(

@@ -50,6 +50,8 @@ class WeekOfEvidence:
         with_earlier: Pairs of a candidate over these Runs and earlier ones of the same week, rows
             that several of them drew being one independent unit; None where the earlier results
             are gone: then what those Runs stored is pooled.
+        ill_weeks: Earlier weeks in which the primary was worse than it is: they are not pooled, and
+            what was recommended in one of them must be shown anew.
     """
 
     plan: Plan
@@ -69,6 +71,7 @@ class WeekOfEvidence:
     closes_week: bool = True
     rectifiers: Mapping[str, Rectifier] = field(default_factory=dict)
     head_to_head: HeadToHead = _no_head_to_head
+    ill_weeks: frozenset[str] = frozenset()
     with_earlier: Callable[[Sequence[str], str], PairedEvidence | None] = _no_results
 
 
@@ -138,11 +141,14 @@ class Standing:
     epoch: Epoch
     held: Held
     latest: StoredState | None
+    ill_weeks: frozenset[str] = frozenset()
 
     @property
     def before(self) -> CandidateState:
-        """The state the candidate is in, quiet in a new epoch."""
+        """The state the candidate is in: quiet in a new epoch, or when illness alone led to it."""
         if self.latest is None or self.latest.epoch != self.epoch.digest:
+            return CandidateState.QUIET
+        if _entered(self.latest) in self.ill_weeks:
             return CandidateState.QUIET
         return self.latest.state
 
@@ -200,8 +206,16 @@ def standing_of(candidate: ModelSpec, week: WeekOfEvidence) -> Standing:
     latest = max(states, key=lambda state: (state.week, state.changed_at), default=None)
     return Standing(
         epoch=epoch,
-        held=held_history(epoch, week.week, rows.values(), latest, _prices(candidate, week)),
+        held=held_history(
+            epoch,
+            week.week,
+            rows.values(),
+            latest,
+            _prices(candidate, week),
+            ill_weeks=week.ill_weeks,
+        ),
         latest=latest,
+        ill_weeks=week.ill_weeks,
     )
 
 
@@ -328,12 +342,18 @@ def _caveats(
     return tuple(said)
 
 
+def _entered(state: StoredState) -> str:
+    """The ISO week whose look led to the state; earlier releases kept the moment alone."""
+    year, week, _ = state.changed_at.isocalendar()
+    return str(state.detail.get("entered") or f"{year}-W{week:02d}")
+
+
 def _state(
     candidate: ModelSpec, week: WeekOfEvidence, standing: Standing, look: Look
 ) -> StoredState:
     latest = standing.latest
     is_same = latest is not None and latest.epoch == standing.epoch.digest
-    is_unchanged = is_same and look.state is look.before
+    is_unchanged = is_same and latest is not None and look.before is latest.state is look.state
     return StoredState(
         plan_name=week.plan.name,
         primary=week.plan.primary.name,
@@ -344,6 +364,7 @@ def _state(
         since_week=week.week if look.drops_history else standing.held.since_week,
         changed_at=latest.changed_at if latest is not None and is_unchanged else week.now,
         detail={
+            "entered": _entered(latest) if latest is not None and is_unchanged else week.week,
             "from": look.before.value,
             "reason": look.reason,
             "epoch_reason": standing.held.break_reason,

@@ -119,6 +119,7 @@ def drift_report(
         worst_segment=worst[0] if worst else None,
         sentences=_sentences(primary, found, fell, moved, worst),
         since_week=_iso_week(standing.since) if standing.since is not None else None,
+        ill_weeks=tuple(map(_iso_week, standing.ill)),
     )
 
 
@@ -172,11 +173,14 @@ class _Standing:
         held: The weeks that may still speak: those before a fall that healed are dropped.
         fall: The change by which a fall that has not healed was shown, None when there is none.
         since: First week of the window that showed it.
+        ill: Weeks of falls that healed: from the first of the window that showed the fall to the
+            last before the two that healed it.
     """
 
     held: Sequence[DriftWeek]
     fall: float | None
     since: int | None
+    ill: Sequence[int]
 
 
 _HEALED_WEEKS = 2
@@ -187,6 +191,7 @@ _HEALED_Z = 2.33
 def _standing(weeks: Sequence[DriftWeek], *, alpha: float) -> _Standing:
     """Follow the primary week by week: a fall is shown once and stays until it has healed."""
     start, fall, since = 0, None, None
+    ill: list[int] = []
     for end in range(1, len(weeks) + 1):
         held = weeks[start:end]
         if fall is None:
@@ -195,8 +200,10 @@ def _standing(weeks: Sequence[DriftWeek], *, alpha: float) -> _Standing:
                 fall = shown.best.change.point
                 since = [week for week in held if week.anchors][-shown.best.weeks].week
         elif since is not None and _has_healed(held, fall, since):
+            healthy = [week for week in held if week.anchors][-_HEALED_WEEKS:]
+            ill += range(since, healthy[0].week)
             start, fall, since = end - 1, None, None
-    return _Standing(held=weeks[start:], fall=fall, since=since)
+    return _Standing(held=weeks[start:], fall=fall, since=since, ill=ill)
 
 
 def _has_healed(weeks: Sequence[DriftWeek], fall: float, since: int) -> bool:

@@ -1,6 +1,6 @@
 """Epochs: spans in which evidence may be pooled, and what broke them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from app.domain.json_values import JsonObject, fingerprint
@@ -89,6 +89,8 @@ def held_history(
     rows: Iterable[StoredEvidence],
     latest: StoredState | None,
     prices: PricePair | None,
+    *,
+    ill_weeks: Collection[str] = (),
 ) -> Held:
     """Return what of a candidate's stored weeks may be pooled in this week.
 
@@ -101,6 +103,7 @@ def held_history(
         rows: The candidate's stored weeks, re-priced where that was possible.
         latest: The candidate's latest state, of whatever epoch.
         prices: Today's prices, None when one is unknown: then all weeks are held as they are.
+        ill_weeks: Weeks in which the primary was worse than it is: they flatter every candidate.
     """
     past = sorted((row for row in rows if row.week <= week), key=lambda row: row.week)
     since = _since(epoch, past, latest, week)
@@ -108,14 +111,20 @@ def held_history(
     fair = {row.week for row in tail if prices is None or is_priced_at(row, prices)}
     same_week = [row for row in tail if row.week == week and row.week in fair]
     return Held(
-        weeks=tuple(row for row in tail if row.week < week and row.week in fair),
+        weeks=tuple(
+            row
+            for row in tail
+            if row.week < week and row.week in fair and row.week not in ill_weeks
+        ),
         same_week=same_week[-1] if same_week else None,
         since_week=since,
         break_reason=_break(epoch, past, latest, since),
         left_out={
-            row.week: "priced otherwise, and its usage cannot be re-priced"
+            row.week: "the primary was worse than it is now"
+            if row.week in ill_weeks
+            else "priced otherwise, and its usage cannot be re-priced"
             for row in tail
-            if row.week not in fair
+            if row.week not in fair or row.week in ill_weeks
         },
     )
 

@@ -286,6 +286,8 @@ class DriftReport:
 
     Attributes:
         since_week: First ISO week of the window in which a regression was shown.
+        ill_weeks: ISO weeks of regressions that have healed: what candidates were compared with
+            then is not what the primary is now.
     """
 
     traffic: Estimate | None = None
@@ -297,6 +299,7 @@ class DriftReport:
     worst_segment: Segment | None = None
     sentences: tuple[str, ...] = ()
     since_week: str | None = None
+    ill_weeks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -303,6 +303,59 @@ def test_a_recommendation_that_fails_is_resolved_and_its_history_dropped() -> No
     assert third.comparisons[0].pairs == 800  # weeks 13 and 14, no longer 12
 
 
+NEARLY = {"good": pairs("good", seed=3, quality=-0.07)}
+FLATTERED = {"good": pairs("good", seed=4, quality=0.13)}
+
+
+def test_weeks_of_an_ill_primary_are_pooled_until_it_has_healed() -> None:
+    first = decide(week(11, pairs=NEARLY))
+    ill = decide(week(12, pairs=FLATTERED, **after(first)))
+    healed = frozenset({"2026-W12"})
+
+    still = decide(week(13, pairs=NEARLY, **after(first, ill)))
+    after_all = decide(week(13, pairs=NEARLY, ill_weeks=healed, **after(first, ill)))
+
+    assert ill.states[0].state is CandidateState.ALERT
+    assert still.comparisons[0].pairs == 1200
+    assert after_all.comparisons[0].pairs == 800
+    assert after_all.comparisons[0].tests["left_out_weeks"] == {
+        "2026-W12": "the primary was worse than it is now"
+    }
+
+
+def test_what_only_an_ill_primary_made_look_good_is_no_longer_recommended() -> None:
+    first = decide(week(11, pairs=NEARLY))
+    ill = decide(week(12, pairs=FLATTERED, **after(first)))
+    healed = decide(week(13, pairs=NEARLY, ill_weeks=frozenset({"2026-W12"}), **after(first, ill)))
+    later = decide(
+        week(14, pairs=NEARLY, ill_weeks=frozenset({"2026-W12"}), **after(first, ill, healed))
+    )
+
+    assert healed.states[0].state is CandidateState.QUIET
+    assert later.states[0].state is CandidateState.QUIET
+    assert healed.states[0].changed_at == NOW
+
+
+def test_what_holds_without_the_ill_weeks_stays_recommended() -> None:
+    first = decide(week(11))
+    ill = decide(week(12, pairs=FLATTERED, **after(first)))
+
+    healed = decide(week(13, ill_weeks=frozenset({"2026-W12"}), **after(first, ill)))
+
+    assert healed.states[0].state is CandidateState.ALERT
+    assert healed.states[0].changed_at == first.states[0].changed_at
+
+
+def test_what_was_first_recommended_while_the_primary_was_ill_must_be_shown_anew() -> None:
+    ill = decide(week(12, pairs=FLATTERED))
+
+    healed = decide(week(13, ill_weeks=frozenset({"2026-W12"}), **after(ill)))
+
+    assert healed.states[0].state is CandidateState.ALERT
+    assert healed.states[0].detail["from"] == "quiet"
+    assert healed.states[0].detail["entered"] == "2026-W13"
+
+
 def test_the_moment_of_a_change_is_kept_while_the_state_lasts() -> None:
     first = decide(week(12))
 

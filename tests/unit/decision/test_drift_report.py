@@ -222,3 +222,22 @@ def test_a_fall_is_not_healed_by_anchors_that_the_ill_primary_answered_first() -
 
     assert drift_report([*ill, *rotated], primary="prod").regressed
     assert not drift_report([*ill, *healed], primary="prod").regressed
+
+
+def test_the_weeks_of_a_fall_are_named_once_it_has_healed_and_not_before() -> None:
+    ill = weeks(primary=-0.3)
+    well = [
+        replace(
+            ill[-1],
+            week=f"2026-W{number}",
+            anchors=[replace(one, reply_now=one.stored_now) for one in ill[-1].anchors],
+        )
+        for number in (11, 12, 13)
+    ]
+
+    told = [drift_report([*ill, *well[:count]], primary="prod").ill_weeks for count in range(4)]
+
+    assert told[:2] == [(), ()]
+    assert told[2] == told[3]
+    assert {"2026-W09", "2026-W10"} <= set(told[2])
+    assert not {"2026-W11", "2026-W12"} & set(told[2])
