@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field, replace
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from app.domain.errors import (
     FenceLost,
@@ -129,11 +130,6 @@ class ShardWorker:
             raise TryAgain(0.0) from error
         except StorageUnavailable as error:
             raise TryAgain(_STORAGE_PAUSE_S) from error
-        except FenceLost as error:
-            _log.info("shard is in other hands", shard_no=job.shard_no, reason=str(error))
-        except SwitchwiseError as error:
-            _log.warning("shard not done", shard_no=job.shard_no, reason=str(error))
-            raise
 
     async def _work_shard(self, job: ShardJob) -> None:
         run = await self.tools.runs.run(job.run_id)
@@ -143,8 +139,17 @@ class ShardWorker:
         shard = next((one for one in shards if one.shard_no == job.shard_no), None)
         if shard is None or shard.is_done:
             return
-        async with self._tools_of(run) as tools:
-            await work_shard(run, shard, replace(tools, holder=job.holder))
+        with bound_contextvars(plan=run.plan_name, run_id=run.run_id, shard_no=shard.shard_no):
+            try:
+                async with self._tools_of(run) as tools:
+                    await work_shard(run, shard, replace(tools, holder=job.holder))
+            except (ShardDeferred, RunInterrupted, StorageUnavailable):
+                raise
+            except FenceLost as error:
+                _log.info("shard is in other hands", reason=str(error))
+            except SwitchwiseError as error:
+                _log.warning("shard not done", reason=str(error))
+                raise
 
     @asynccontextmanager
     async def _tools_of(self, run: Run) -> AsyncIterator[RunTools]:
