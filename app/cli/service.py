@@ -183,20 +183,19 @@ async def _serve(
             housekeep=_housekeeping(dsn, plans, clock),
         )
         daemon = Daemon(plans, tools)
-        routes = [
-            *health_routes(
-                alive=_alive(daemon.health, watching, clock, owner, tools.tick_s),
-                ready=_ready(dsn),
-            ),
-            *metrics_routes(_gauges(watching, clock), own=lambda: _own_gauges(daemon.health)),
-        ]
+        health = health_routes(
+            alive=_alive(daemon.health, watching, clock, owner, tools.tick_s),
+            ready=_ready(dsn),
+        )
+        metrics = metrics_routes(_gauges(watching, clock), own=lambda: _own_gauges(daemon.health))
         site = create_app(
             pages,
             plans=plans,
             token=server_of(plans).token,
             now=clock.now,
             next_slot=lambda plan: _upcoming(plan, clock),
-            open_routes=routes,
+            open_routes=health,
+            guarded_routes=metrics,
         )
         async with (
             serving(site, listener),

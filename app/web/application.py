@@ -49,7 +49,7 @@ _LONGEST_LOGIN_BYTES = 8_192
 _YEAR_S = 365 * 86_400
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - what a site is made of
     pages: Pages,
     *,
     plans: Sequence[Plan],
@@ -57,6 +57,7 @@ def create_app(
     now: Callable[[], datetime],
     next_slot: Callable[[Plan], Slot | None],
     open_routes: Sequence[Route] = (),
+    guarded_routes: Sequence[Route] = (),
 ) -> Starlette:
     """The read-only web application.
 
@@ -67,6 +68,7 @@ def create_app(
         now: The injected clock's `now`.
         next_slot: When a plan runs next, None when by hand.
         open_routes: Routes that need no token, such as those of `health_routes`.
+        guarded_routes: Routes that need it as the pages do, such as those of `metrics_routes`.
     """
     site = _Site(pages, plans, now, next_slot)
     door = _Door(site, Doorkeeper(token))
@@ -75,6 +77,7 @@ def create_app(
     return Starlette(
         routes=[
             *open_routes,
+            *guarded_routes,
             Route("/static/{name}", _static),
             Route(LOGIN, door.login, methods=["GET", "POST"]),
             Route(LOGOUT, door.logout, methods=["POST"]),

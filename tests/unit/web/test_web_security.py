@@ -14,7 +14,9 @@ from starlette.routing import Route
 from app.domain.errors import ConfigError, StorageUnavailable
 from app.domain.models import Secret
 from app.domain.plans import Server
+from app.storage.metrics_queries import Gauge
 from app.web.application import create_app
+from app.web.metrics import metrics_routes
 from app.web.security import Doorkeeper, local_path, require_safe_bind
 
 TOKEN = "correct horse battery staple"
@@ -51,6 +53,10 @@ async def _healthz(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
+async def _no_gauges() -> Sequence[Gauge]:
+    return ()
+
+
 @asynccontextmanager
 async def visitor(
     token: str | None = None,
@@ -65,6 +71,7 @@ async def visitor(
         now=lambda: datetime(2026, 11, 22, tzinfo=UTC),
         next_slot=lambda _plan: None,
         open_routes=[Route("/healthz", _healthz)],
+        guarded_routes=metrics_routes(_no_gauges),
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
@@ -98,6 +105,17 @@ async def test_without_the_token_every_address_gives_the_same_401(path: str) -> 
     assert (response.status_code, wrong.status_code) == (401, 401)
     assert response.text.replace(path, "") == wrong.text.replace(path, "")
     assert TOKEN not in response.text
+
+
+async def test_metrics_need_the_token_where_the_pages_do() -> None:
+    async with visitor(TOKEN) as client:
+        refused = await client.get("/metrics")
+        scraped = await client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert refused.status_code == 401
+    assert "switchwise_" not in refused.text
+    assert "switchwise_database_up 1.0" in scraped.text
+    async with visitor() as client:
+        assert (await client.get("/metrics")).status_code == 200
 
 
 async def test_a_refusal_in_json_says_nothing_but_that() -> None:
