@@ -100,8 +100,7 @@ def test_the_channel_hears_of_the_good_candidate_the_regression_and_the_outage_a
 def test_the_channel_tells_the_story_of_every_seed(
     database_url: str, tmp_path: Path, seed: int
 ) -> None:
-    simulation = Simulation(seed=seed, is_adaptive=False)
-    assert_story(simulate(database_url, tmp_path, simulation), seed=seed)
+    assert_story(simulate(database_url, tmp_path, Simulation(seed=seed)), seed=seed)
 
 
 @pytest.mark.parametrize(
