@@ -176,7 +176,8 @@ def _phone_length(text: str) -> int:
     digits = "".join(filter(str.isdigit, text))
     is_one = 7 <= len(digits) <= 15 and len(set(digits)) > 1 and digits not in _COUNTING
     is_one = is_one and not _DATE.match(text)
-    return len(text) if is_one else 0
+    is_padded = text.isdigit() and text[0] == "0" != text[1] and len(text) > _LONGEST_NATIONAL
+    return len(text) if is_one and not is_padded else 0
 
 
 def _ip_length(text: str) -> int:
@@ -190,6 +191,8 @@ def _ip_length(text: str) -> int:
     return 0 if (is_slice and is_short) or not any(map(str.isdigit, text)) else len(text)
 
 
+#: Digits of a number with its trunk zero; what is longer is an EAN or a padded id.
+_LONGEST_NATIONAL = 12
 _COUNTING = "01234567890123456789"
 _DATE = re.compile(
     r"\d{1,2}([./-])\d{1,2}\1(?:19|20)\d{2}\b|(?:19|20)\d{2}([./-])\d{1,2}\2\d{1,2}\b"
@@ -200,7 +203,7 @@ _PHONE = re.compile(
     r"""
     (?<![\w.+]) (?:\+|00) [ ]? \(?\d (?:[ ./()-]{0,3}\d){7,14} (?![ -]?\d)
     | (?<![\w)]) \(0?\d{1,4}\) [ ./-]{0,2} \d (?:[ ./-]?\d){4,11} (?![ -]?\d)
-    | (?<![\w.,:/-]) 0\d{1,5} (?:[ ]?(?:[./-][ ]?)?\d){7,11} (?![ -]?\d)
+    | (?<![\w.,:/#-]) 0\d{1,5} (?:[ ]?(?:[./-][ ]?)?\d){7,11} (?![ -]?\d) (?![A-Za-z_])
     | (?<![\w.-]) (?:1[ .-])? [2-9]\d{2}[ .-][2-9]\d{2}[ .-]\d{4} (?![\w-]|\.\d)
     | \b(?:(?:tele)?phone|mobile|telefon|tel|cell|fax|whatsapp|sms|call|ring|handy)\b [^\d\n]{0,12}
       (?P<value>\d (?:[ ./()-]{0,2}\d){6,14}) (?!\d)
@@ -238,7 +241,7 @@ KINDS: Final[Mapping[str, _Kind]] = {
     "email": _Kind(
         name="email",
         pattern=re.compile(
-            r"(?<![\w.+%-])[\w.+%-][\w.+%'-]*@(?:[\w-]{1,63}\.){1,8}(?:[^\W\d_]{2,24}\b|xn--[\w-]{2,59})"
+            r"(?<![\w.+%-])(?!git@[\w.-]+:)[\w.+%-][\w.+%'-]*@(?:[\w-]{1,63}\.){1,8}(?:[^\W\d_]{2,24}\b|xn--[\w-]{2,59})"
         ),
     ),
     "iban": _Kind(
@@ -248,13 +251,13 @@ KINDS: Final[Mapping[str, _Kind]] = {
     ),
     "card": _Kind(
         name="card",
-        pattern=re.compile(r"(?<![\d.])[2-6](?:[ -]?\d){12,40}"),
+        pattern=re.compile(r"(?<![\w.])[2-6](?:[ -]?\d){12,40}(?!\w)"),
         length_of=_card_length,
     ),
     "ip": _Kind(
         name="ip",
         pattern=re.compile(
-            r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)"
+            r"(?<![\w.])(?<!ersion[ =:])(?<!ERSION[ =:])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)"
             r"|(?<![\w.:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])"
         ),
         length_of=_ip_length,

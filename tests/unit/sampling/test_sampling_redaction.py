@@ -45,6 +45,8 @@ PERSONAL = {
         "1-202-555-0143",
         "(0)30 901820",
         "(11) 91234-5678",
+        "004915112345678",
+        "015112345678",
     ],
 }
 IN_CONTEXT = [
@@ -63,6 +65,7 @@ IN_CONTEXT = [
     ("email", "ann@пример.xn--p1ai"),
     ("phone", "call 2025550143 today"),
     ("phone", "Tel.: 612 34 56 78"),
+    ("phone", "Tel. 4915112345678"),
     ("phone", "phone: 98765 43210"),
     ("phone", "+44 20 7946 0958 +44 20 7946 0959"),
 ]
@@ -94,6 +97,12 @@ HARMLESS = [
     "words[::3] and text[0::2]",
     "append '@pinc.uk' to it",
     "strip('0123456789-')",
+    "id=070463865f1934c6695907d8d6966a09",
+    "811cc4402432526098596d",
+    "EAN 0451887394036",
+    "Version=8.8.9.4, Culture=neutral",
+    "clone git@github.example:team/repo.git",
+    "Order #0998398177 is late",
 ]
 
 

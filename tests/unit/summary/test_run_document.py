@@ -131,6 +131,8 @@ def test_the_contract_keys_are_there() -> None:
         "budget_usd": "25",
         "attempts": 300,
         "unknown_cost": 0,
+        "reported": [],
+        "warnings": [],
     }
     assert told["alerts"] == [
         {"key": "support-bot/switch:c", "kind": "switch", "title": "Switch recommended: p → c"}
