@@ -11,6 +11,7 @@ from tests.fixtures.postgres import new_database
 
 CHANGE_IN = 6
 WITHIN_RUNS = 2
+SEEDS, MAY_MISS = 20, 2
 BASE = JudgedWeeks(weeks=CHANGE_IN + WITHIN_RUNS - 1)
 WORLDS = {
     "primary": replace(BASE, world="degraded"),
@@ -61,13 +62,16 @@ def test_a_price_change_is_told_from_everything_else_at_once(
 def test_each_cause_is_named_within_two_runs_and_no_other(
     cause: str, pg_server: str, template_database: str, tmp_path: Path
 ) -> None:
-    right = []
-    for seed in range(1, 21):
+    missed = []
+    for seed in range(1, SEEDS + 1):
         folder = tmp_path / str(seed)
         folder.mkdir()
         with new_database(pg_server, template=template_database) as dsn:
             named = live(dsn, folder, replace(WORLDS[cause], seed=seed))
-        right.append(is_right(named, cause))
         print(f"{cause}, seed {seed}: {named}")
-    print(f"{cause}: right in {sum(right)} of {len(right)} seeds")
-    assert sum(right) >= 18
+        if not is_right(named, cause):
+            missed.append((seed, named))
+        if len(missed) > MAY_MISS:
+            break  # whatever the other seeds say, it fails
+    print(f"{cause}: missed {missed}")
+    assert len(missed) <= MAY_MISS
