@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.domain.errors import StorageUnavailable
+from app.storage.outages import Outages
 
 ANSWER_WITHIN_S = 15.0
 STATEMENT_WITHIN_S = 12.0
@@ -79,6 +80,7 @@ class Database:
     ) -> None:
         self.dsn = dsn
         self._answer_within_s = answer_within_s
+        self._outages = Outages()
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+psycopg://",
             async_creator=lambda: connected(dsn),
@@ -101,7 +103,7 @@ class Database:
         Raises:
             StorageUnavailable: If the database cannot be reached or does not answer in time.
         """
-        with _in_our_words():
+        with self._told(), _in_our_words():
             connection = await self._connected()
             info = connection.info
             try:
@@ -109,6 +111,15 @@ class Database:
                 await connection.commit()
             finally:
                 await asyncio.shield(_give_back(connection, info))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Take note of trouble on its way to whoever waits it out."""
+        try:
+            yield
+        except StorageUnavailable as error:
+            self._outages.note(str(error))
+            raise
 
     async def close(self) -> None:
         """Give back all connections."""
