@@ -13,7 +13,7 @@ from tests.faults.rig import CONCURRENCY, Rig, note, rig, slower
 from tests.fixtures.postgres import new_database
 
 N = 2
-TIMEOUT_S = 1.0
+TIMEOUT_S = 3.0
 INCOMPLETE = ("error_event", "cut_stream", "malformed_event", "clean_end")
 PROTOCOL = ("html", "empty_body", "other_vendor", "error_body", "no_usage", "other_model")
 OWN = {"refusal": "refusal", "truncation": "truncated", "empty_content": "empty"}
@@ -154,7 +154,7 @@ def test_a_total_deadline_ends_a_hang_and_endless_pings(kind: str, made: Rig) ->
     assert len(rows) == N
     worst_s = max(row["latency_seconds"] for row in rows)
     note(f"23 {kind}", deadline_s=TIMEOUT_S, longest_s=round(worst_s, 2))
-    assert TIMEOUT_S <= worst_s <= TIMEOUT_S + 2
+    assert TIMEOUT_S - 0.5 <= worst_s <= TIMEOUT_S + 2
     assert result(made, kind)["successes"] == N
 
 
