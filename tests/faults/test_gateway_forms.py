@@ -9,7 +9,7 @@ import pytest
 
 from app.sandbox.world import Fault, FaultKind, World
 from app.sandbox.worlds import PRICES, PRIME, SWIFT, named_world
-from tests.faults.rig import CONCURRENCY, Rig, note, rig, slower
+from tests.faults.rig import Rig, note, rig, slower
 from tests.fixtures.postgres import new_database
 
 N = 2
@@ -229,21 +229,25 @@ def test_a_prompt_that_always_fails_is_tried_six_times_in_its_life_and_then_left
     runs: int, tmp_path: Path, database_url: str
 ) -> None:
     with rig(tmp_path, database_url, n=12, models=2, ttft_ms=5.0, rows=12) as made:
-        poison = made.value("SELECT prompt FROM public.ai_logs WHERE status = 'success' LIMIT 1")
-        made.change_model(
-            PRIME, faults=(Fault(kind=FaultKind.SERVER_ERROR, contains=str(poison)[:60]),)
+        poison = made.value(
+            "SELECT prompt FROM public.ai_logs WHERE status = 'success' ORDER BY id LIMIT 1"
         )
+        fault = Fault(kind=FaultKind.SERVER_ERROR, contains=str(poison)[:60])
+        made.change_model(PRIME, faults=(fault,))
         for _ in range(runs):
             process = made.run()
             assert made.finish(process) == 0, made.errors_of(process)
-        tried = made.value(
-            "SELECT count(*) FROM switchwise.attempts WHERE model_name = 'prime'"
-            " AND failure_class = 'server_error'"
-        )
+        tried = [row["tried"] for row in made.query(TRIED_IN_ITS_LIFE)]
         skipped = made.value("SELECT skipped FROM switchwise.runs ORDER BY created_at DESC LIMIT 1")
-        note("30", runs=runs, attempts_on_the_primary=tried)
-        assert 6 <= tried < 6 + CONCURRENCY
-        assert skipped["quarantined"] == 1
+        note("30", runs=runs, poison_prompts=len(tried), attempts_each=tried)
+        assert set(tried) == {6}
+        assert skipped["quarantined"] >= len(tried)
+
+
+TRIED_IN_ITS_LIFE = """
+    SELECT count(*) AS tried FROM switchwise.attempts JOIN switchwise.cases USING (case_id)
+    WHERE model_name = 'prime' AND failure_class = 'server_error' GROUP BY prompt_hash
+"""
 
 
 @pytest.mark.slow
@@ -261,7 +265,8 @@ def test_a_model_that_is_down_is_called_twenty_times_and_then_probed(
         note("22", seed=seed, before_the_breaker=before_the_breaker, with_probes=len(at))
         assert before_the_breaker <= 20
         assert len(at) <= 26
-        assert result(made, "prime")["cases"] == 20
+        cases = made.value("SELECT cases_sampled FROM switchwise.runs")
+        assert result(made, "prime")["cases"] == cases
         verdicts = made.query(
             "SELECT candidate_name, verdict FROM switchwise.comparisons WHERE segment_name = 'all'"
         )
