@@ -94,6 +94,15 @@ def margin_of_six() -> World:
     )
 
 
+def price_cut(week: int) -> World:
+    """Return a twin, too dear to be worth its Cases, whose price is halved in a week (from 1)."""
+    return replace(
+        WORLDS["price-cut"],
+        name=f"price-cut-{week}",
+        price=lambda number: 1.0 if number < week - 1 else 0.5,
+    )
+
+
 @dataclass(kw_only=True)
 class _Plan:
     """The state of a batch of years, all candidates at once."""

@@ -10,7 +10,7 @@ from tests.calibration.drifts import (
     false_attributions,
     false_regressions,
 )
-from tests.calibration.spending import SIX_MIXED, margin_of_six, spend
+from tests.calibration.spending import SIX_MIXED, margin_of_six, price_cut, spend
 from tests.calibration.tables import (
     Size,
     biased_rate,
@@ -81,8 +81,14 @@ def test_adaptive_spending_halves_the_bill_without_delaying_what_it_finds() -> N
         np.median(np.where(run.alerted[:, :2] > 0, run.alerted[:, :2], never), axis=0)
         for run in (full, lean)
     )
-    assert after[0] == before[0]
-    assert after[1] <= before[1] + 1
+    assert after.tolist() == before.tolist()
+
+
+@pytest.mark.parametrize("week", [5, CHANGE_WEEK])
+def test_adaptive_spending_finds_a_price_cut_in_a_median_of_three_weeks(week: int) -> None:
+    alerted = spend(price_cut(week), years=OTHER_YEARS, n=100, weeks=week + 12).alerted[:, 0]
+    assert (alerted[alerted > 0] >= week).all()
+    assert np.median(np.where(alerted > 0, alerted - week + 1, 99)) <= 3
 
 
 def test_adaptive_spending_keeps_the_yearly_error() -> None:

@@ -24,7 +24,7 @@ from tests.calibration.rules import (
     simulate_rule,
     week_arrays,
 )
-from tests.calibration.spending import SIX_MIXED, spend
+from tests.calibration.spending import SIX_MIXED, price_cut, spend
 from tests.calibration.worlds import LEVELS, SCORE_SD, WORLDS, Candidate, World, thresholds
 from tests.calibration.years import batches, binomial_interval, look, reduce_weeks, simulate
 
@@ -228,7 +228,7 @@ def falls_in(first: int) -> Callable[[int, Candidate], Candidate]:
     [
         (SIX_MIXED, 60, 16),
         (replace(WORLDS["degradation"], change=falls_in(7)), 100, 14),
-        (replace(WORLDS["price-cut"], price=lambda week: 1.0 if week < 5 else 0.5), 60, 14),
+        (price_cut(6), 60, 14),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

@@ -438,6 +438,14 @@ WORLDS: dict[str, World] = {
             wander=0.1,
         ),
         World(
+            name="restless-margin",
+            says="the candidate's own quality swings by .03 about D = -.05 in waves of 19 weeks: "
+            "beyond what is promised",
+            candidates=(Candidate(quality=0.70, cost=0.5),),
+            change=lambda week, c: replace(c, quality=c.quality + 0.03 * np.sin(week / 3.0)),
+            is_beyond=True,
+        ),
+        World(
             name="cheaper-equal",
             says="equal quality, 30 % cheaper",
             candidates=(Candidate(cost=0.7),),

@@ -1,6 +1,7 @@
 """Evidence against covariances worked out by hand, row by row."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -331,3 +332,23 @@ def test_the_order_of_cases_is_irrelevant(seed: int, weighted: bool, clustered: 
     assert np.allclose(here.cov, there.cov, rtol=1e-9, atol=1e-15)
     assert np.allclose(here.mean, there.mean)
     assert here.independent_pairs == pytest.approx(there.independent_pairs)
+
+
+def test_a_conversation_spread_evenly_over_strata_is_counted_the_same_in_any_order() -> None:
+    rng = np.random.default_rng(3)
+    n = 32
+    table = [rng.random(n) for _ in range(4)]
+    chats = [f"c{i // 4}" for i in range(n)]
+    strata = ["y" if i % 4 < 3 else "x" for i in range(n)]
+    weights = np.array([[0.1, 0.7, 0.2, 1.0][i % 4] for i in range(n)])  # a tie, but for rounding
+
+    def taken(order: Sequence[int]) -> Evidence:
+        return pair_evidence(
+            *(column[list(order)] for column in table),
+            weights=weights[list(order)],
+            clusters=[chats[i] for i in order],
+            strata=[strata[i] for i in order],
+        )
+
+    forth, back = taken(range(n)), taken(range(n - 1, -1, -1))
+    np.testing.assert_allclose(forth.cov, back.cov, rtol=1e-9, atol=1e-18)
