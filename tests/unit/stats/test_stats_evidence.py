@@ -339,7 +339,8 @@ def test_a_conversation_spread_evenly_over_strata_is_counted_the_same_in_any_ord
     n = 32
     table = [rng.random(n) for _ in range(4)]
     chats = [f"c{i // 4}" for i in range(n)]
-    strata = ["y" if i % 4 < 3 else "x" for i in range(n)]
+    pure = [["x", "y"][i // 8 % 2] for i in range(n)]
+    strata = [pure[i] if i // 4 % 2 else "x" if i % 4 < 3 else "y" for i in range(n)]
     weights = np.array([[0.1, 0.7, 0.2, 1.0][i % 4] for i in range(n)])  # a tie, but for rounding
 
     def taken(order: Sequence[int]) -> Evidence:
