@@ -10,6 +10,7 @@ from app.domain.charts import dollars, milliseconds
 from app.domain.wording import ABSENT, MINUS, number, percent, share, signed, whole
 
 Figure = Mapping[str, Any] | None
+_WHOLE_DOLLARS = 1_000
 _PER = 1_000
 
 
@@ -82,13 +83,26 @@ def usd_interval(figure: Figure) -> str:
     """The interval of a money figure, e.g. `$920–1,310`."""
     if figure is None:
         return ""
-    low, high = usd(figure["low"]), usd(figure["high"])
+    ends = [Decimal(str(figure[end])) for end in ("low", "high")]
+    low, high = map(usd, ends)
+    if max(map(abs, ends)) >= _WHOLE_DOLLARS:
+        low, high = (usd(end.quantize(Decimal(1))).removesuffix(".00") for end in ends)
     return f"{low} to {high}" if low.startswith(MINUS) else f"{low}–{high.removeprefix('$')}"
 
 
 def duration(value_ms: float | None) -> str:
     """A duration given in milliseconds."""
     return ABSENT if value_ms is None else milliseconds(value_ms)
+
+
+def duration_interval(figure: Figure) -> str:
+    """The interval of a duration given in milliseconds."""
+    if figure is None:
+        return ""
+    low, high = milliseconds(figure["low"]), milliseconds(figure["high"])
+    if low.rpartition(" ")[2] == high.rpartition(" ")[2]:
+        low = low.rpartition(" ")[0]
+    return f"{low}–{high}"
 
 
 def duration_s(value_s: float | None) -> str:
@@ -137,6 +151,7 @@ FILTERS = {
     for function in (
         *(number, whole, interval, point, change, change_interval, delta, share, share_point),
         *(share_interval, usd, per_thousand, per_thousand_interval, usd_interval, duration),
+        *(duration_interval,),
         *(duration_s, times, words, moment, second, day, slot),
     )
 }

@@ -1,11 +1,19 @@
 """Verdicts in words: the sentence above the overview, and what each verdict is called."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.domain.wording import VERDICTS, count, whole
-from app.web.figures import change, change_interval, share_interval, share_point
+from app.web.figures import (
+    change,
+    change_interval,
+    share_interval,
+    share_point,
+    times,
+    usd,
+    usd_interval,
+)
 
 Document = Mapping[str, Any]
 
@@ -46,12 +54,22 @@ STATUSES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFigure:
+    """One figure that a decision rests on; the range is its interval or its measure."""
+
+    label: str
+    value: str
+    range: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
     """What a Run says, as a sentence with its evidence."""
 
     title: str
     lead: str
     tone: str
+    figures: tuple[KeyFigure, ...] = ()
     reasons: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
 
@@ -95,8 +113,40 @@ def _switch(best: Document, hits: Sequence[Document]) -> Headline:
         title=f"Switch recommended: {best['primary']} → {name}",
         lead=lead,
         tone="good",
+        figures=tuple(_key_figures(best)),
         reasons=tuple(best["reasons"]),
         caveats=tuple(best.get("caveats") or ()),
+    )
+
+
+def _key_figures(best: Document) -> Iterator[KeyFigure]:
+    """What a switch would change, one figure each; what is unknown is left out."""
+    if best["saving"]:
+        yield KeyFigure(
+            label="Off the bill",
+            value=share_point(best["saving"]),
+            range=share_interval(best["saving"]),
+        )
+    if monthly := best["monthly_saving_usd"]:
+        yield KeyFigure(
+            label="Saved a month", value=usd(monthly["value"]), range=usd_interval(monthly)
+        )
+    if best["quality_delta"]:
+        yield KeyFigure(
+            label="Quality (0–1)",
+            value=change(best["quality_delta"]),
+            range=change_interval(best["quality_delta"]),
+        )
+    if best["latency_p95_ratio"] is not None:
+        yield KeyFigure(
+            label="Latency p95",
+            value=times(best["latency_p95_ratio"]),
+            range=f"of {best['primary']}’s",
+        )
+    yield KeyFigure(
+        label="Evidence",
+        value=f"{whole(best['pairs'])} prompts",
+        range=count(best["window_weeks"], "week"),
     )
 
 
