@@ -11,9 +11,15 @@ import httpx2
 
 from app.domain.attempts import Completion, Failure, FailureClass
 from app.ports import Clock
-from app.providers.connections import BodyTooLarge, TlsRefused, Untrusted, sent_at
+from app.providers.connections import (
+    BodyTooLarge,
+    ForbiddenAddress,
+    TlsRefused,
+    Untrusted,
+    sent_at,
+)
 from app.providers.refusals import failure_of_status, request_id_of
-from app.providers.replies import BadReply, Body, Dialect, money
+from app.providers.replies import BadReply, Body, Dialect, checked_calls, money
 
 #: How long a server may keep the connection busy after the reply has said that it ends.
 _LINGER_S = 0.5
@@ -168,7 +174,7 @@ class _Trace:
             usage=content.usage,
             latency_s=max(0.0, ended - self._started),
             ttft_s=self._ttft_s(),
-            tool_calls=content.tool_calls,
+            tool_calls=checked_calls(content.tool_calls),
             request_id=self._request_id or content.message_id,
             reported_cost_usd=self._reported_cost_usd(content.reported_cost_usd),
         )
@@ -210,7 +216,9 @@ class _Trace:
             try:
                 return self.completion()
             except BadReply as error:
-                return self.failure(error.failure_class, error.message)
+                return self.failure(
+                    error.failure_class, error.message, is_cost_unknown=error.is_cost_unknown
+                )
         return self.failure(failure_class, message)
 
     def cut(self, error: BaseException) -> Completion | Failure:
@@ -245,6 +253,8 @@ class _Trace:
 
 def _unreachable(error: BaseException) -> str:
     match error:
+        case ForbiddenAddress():
+            reason = "its name leads to a cloud's metadata service, where no prompt may go"
         case Untrusted():
             reason = "the server's certificate is not trusted on this machine (see SSL_CERT_FILE)"
         case TlsRefused():

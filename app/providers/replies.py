@@ -7,10 +7,14 @@ from decimal import Decimal, InvalidOperation
 from typing import NoReturn, Protocol
 
 from app.domain.attempts import FailureClass, StopReason
-from app.domain.json_values import JsonObject
+from app.domain.json_values import JsonObject, is_deep
 from app.domain.prices import Usage
 from app.providers.sse import SseDecoder
 
+#: A hundred times the longest context there is; sums of counts fit any column.
+_MOST_TOKENS = 100_000_000
+_MOST_USD = Decimal(1_000_000)
+_FINEST_DIGIT = -30
 _SSE_STARTS = (b"event:", b"data:", b"id:", b"retry:", b":")
 
 
@@ -180,12 +184,12 @@ def count(data: Mapping[str, object], key: str) -> int:
     """A token count; absent and null are 0.
 
     Raises:
-        BadReply: If it is anything but a whole number of at least 0.
+        BadReply: If it is anything but a whole number of at least 0, or no reply has so many.
     """
     value = data.get(key)
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_TOKENS:
         raise protocol_error(f"the reply's usage has no usable `{key}`: its cost is unknown")
     return value
 
@@ -197,14 +201,30 @@ def part(data: Mapping[str, object], key: str) -> Mapping[str, object]:
 
 
 def money(value: object) -> Decimal | None:
-    """An amount in USD that a gateway reports, None when it is not one."""
+    """An amount in USD that a gateway reports, None when no call can have cost it."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         amount = Decimal(str(value))
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() and amount >= 0 else None
+    is_usable = amount.is_finite() and 0 <= amount <= _MOST_USD
+    return amount if is_usable and int(amount.as_tuple().exponent) >= _FINEST_DIGIT else None
+
+
+def checked_calls(calls: tuple[JsonObject, ...]) -> tuple[JsonObject, ...]:
+    """The tool calls, if their input can be kept and compared; what they cost is counted.
+
+    Raises:
+        BadReply: If one is nested beyond what any tool takes.
+    """
+    if is_deep(calls):
+        raise BadReply(
+            FailureClass.PROTOCOL,
+            "the reply holds a tool call whose input is nested too deeply",
+            is_cost_unknown=False,
+        )
+    return calls
 
 
 def checked_usage(usage: Usage, *, has_output: bool) -> Usage:

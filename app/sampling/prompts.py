@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from app.domain.cases import Message, Prompt, SkipReason
-from app.domain.json_values import JsonObject
+from app.domain.json_values import JsonObject, is_deep
 from app.ports import LogRow
 from app.sampling.content_blocks import plain_text
 from app.sampling.logged_replies import LoggedReply, reply_of, tool_calls_of
@@ -77,7 +77,7 @@ def _read(row: LogRow) -> Replayable:
         ),
         params=_params(row.fields, body),
     )
-    _check(prompt)
+    _check(prompt, reply)
     return Replayable(
         row=row,
         prompt=prompt,
@@ -189,7 +189,9 @@ def _params(fields: Mapping[str, object], body: Mapping[str, object]) -> JsonObj
     return replay_params({**body, **own})
 
 
-def _check(prompt: Prompt) -> None:
+def _check(prompt: Prompt, reply: LoggedReply) -> None:
+    if is_deep([prompt.to_json(), *reply.tool_calls]):
+        raise unreadable()
     blocks = [block for message in prompt.messages for block in _blocks(message)]
     if not prompt.tools and any(block["type"] == "tool_use" for block in blocks):
         raise unsupported()  # every vendor refuses calls of tools that the request does not define

@@ -247,6 +247,24 @@ async def test_tool_calls_come_in_one_shape(shape: Shape) -> None:
     assert result.text == "Let me look."
 
 
+async def test_a_tool_call_nested_without_measure_is_no_reply_though_it_is_paid(
+    shape: Shape,
+) -> None:
+    deep = '{"a":' * 500 + "1" + "}" * 500
+    events = [
+        *shape.opening(),
+        *shape.tool_call("look", deep),
+        *shape.closing(stop="tool"),
+        shape.end(),
+    ]
+
+    result = await failed(shape, streaming(events))
+
+    assert result.failure_class is FailureClass.PROTOCOL
+    assert result.usage == Usage(input_tokens=11, output_tokens=7)
+    assert not result.is_cost_unknown
+
+
 async def test_a_tool_call_without_arguments_has_empty_input(shape: Shape) -> None:
     events = [
         *shape.opening(),
@@ -700,6 +718,7 @@ def _unknown_stop(shape: Shape) -> Behaviour:
         pytest.param(_usage_of(_0="11"), id="tokens as text"),
         pytest.param(_usage_of(_1=7.5), id="half a token"),
         pytest.param(_usage_of(_1=True), id="true tokens"),
+        pytest.param(_usage_of(_1=2**31), id="more tokens than a column holds"),
         _other_model,
         _other_model_in_stream,
         _no_model,

@@ -27,6 +27,7 @@ from app.domain.prices import CostCheck, Price
 from app.providers.anthropic_reply import AnthropicReply
 from app.providers.openai_reply import OpenAIReply
 from app.providers.prices import ListPrices, parse_overrides
+from app.providers.replies import money
 from tests.fakes.clocks import HandClock
 from tests.fakes.providers import FakeProvider, failure
 from tests.fakes.providers import completion as plain_completion
@@ -258,3 +259,14 @@ def test_costs_that_differ_by_more_than_two_per_cent_are_off(
         model_name="m", calls=3, computed_usd=Decimal(computed), reported_usd=Decimal(reported)
     )
     assert check.is_off is is_off
+
+
+@pytest.mark.parametrize(
+    "told", ["1e200000", "1e-200000", 10**400, "1000000.01", "-1", "NaN", None]
+)
+def test_a_bill_that_no_call_can_have_is_no_bill(told: object) -> None:
+    assert money(told) is None
+
+
+def test_a_bill_of_a_fraction_of_a_cent_is_taken_as_it_is() -> None:
+    assert money(3.25e-7) == Decimal("3.25E-7")

@@ -22,6 +22,7 @@ WEATHER_OPENAI = {
         "parameters": WEATHER["input_schema"],
     },
 }
+DEEP = '{"a":' * 500 + "1" + "}" * 500
 PIXEL = "iVBORw0KGgo="
 
 
@@ -238,6 +239,22 @@ UNREADABLE: Mapping[str, Mapping[str, object]] = {
         "messages": [user("a"), assistant(None, tool_calls=[call("{")]), user("b")]
     },
     "nested without end": {"messages": "[" * 200_000},
+    "arguments nested without measure": {
+        "messages": [
+            user("a"),
+            assistant(None, tool_calls=[call(DEEP)]),
+            {"role": "tool", "tool_call_id": "c1", "content": "b"},
+        ],
+        "tools": [WEATHER],
+    },
+    "a tool's schema nested without measure": {
+        "prompt": "Hi",
+        "tools": [{**WEATHER, "input_schema": json.loads(DEEP)}],
+    },
+    "a logged reply's call nested without measure": {
+        "prompt": "Hi",
+        "tool_calls": [call(DEEP)],
+    },
     "a number that is none": {"prompt": "Hi", "params": '{"temperature": NaN}'},
     "no role": {"messages": [{"content": "Hi"}]},
 }
