@@ -156,10 +156,14 @@ class SlotPools:
         self._pools: dict[str, tuple[Endpoint, Slots]] = {}
 
     def pool(self, key: str, endpoint: Endpoint) -> Slots:
-        """The pool of an endpoint with this key."""
+        """The pool of an endpoint; the least concurrency that is told of this key counts."""
         if key not in self._pools:
             self._pools[key] = (endpoint, Slots(self._limit_of(endpoint)))
-        return self._pools[key][1]
+        known, slots = self._pools[key]
+        if endpoint.concurrency < known.concurrency:
+            self._pools[key] = (endpoint, slots)
+            slots.limit(self._limit_of(endpoint))
+        return slots
 
     def adjust(self) -> None:
         """Follow limits that have changed."""

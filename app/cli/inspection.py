@@ -17,7 +17,7 @@ from app.daemon.slots import latest_due_slot, next_slots
 from app.domain.attempts import Completion, Failure
 from app.domain.cases import Sample, Window
 from app.domain.errors import ConfigError, NothingToReplay, SwitchwiseError, UnknownPrice
-from app.domain.models import ModelSpec, Role
+from app.domain.models import Endpoint, ModelSpec, Role
 from app.domain.plans import Plan
 from app.domain.prices import CostCheck, Price
 from app.evaluation.catalogue import build_evaluators, judge_evaluators
@@ -154,8 +154,35 @@ def _cautions(plan: Plan) -> Iterable[Finding]:
         if plan.judge.canaries == 0:
             yield _warning(plan.name, "judge", "canaries are off: a misled judge goes unnoticed")
         yield from _self_judging(plan)
+    yield from _unequal_limits(plan)
     if plan.schedule is None:
         yield _warning(plan.name, "schedule", "none: `serve` will run nothing for this plan")
+
+
+def _unequal_limits(plan: Plan) -> Iterable[Finding]:
+    """Models of one endpoint that tell different limits of it."""
+    first: dict[str, ModelSpec] = {}
+    for model in plan.models:
+        other = first.setdefault(model.endpoint.key, model)
+        one, two = other.endpoint, model.endpoint
+        if one.concurrency != two.concurrency:
+            yield _warning(
+                plan.name,
+                "concurrency",
+                f"{other.name} ({one.concurrency}) and {model.name} ({two.concurrency}) share an "
+                f"endpoint: the lower counts for both",
+            )
+        if one.rate_per_min != two.rate_per_min:
+            yield _warning(
+                plan.name,
+                "rate_per_min",
+                f"{other.name} ({_rate(one)}) and {model.name} ({_rate(two)}) share an endpoint: "
+                "give both the same",
+            )
+
+
+def _rate(endpoint: Endpoint) -> str:
+    return "none" if endpoint.rate_per_min is None else f"{endpoint.rate_per_min:g}"
 
 
 def _self_judging(plan: Plan) -> Iterable[Finding]:

@@ -47,10 +47,7 @@ class Shares:
     def __init__(
         self, queues: Mapping[str, Sequence[Endpoint]], *, most: int | None = None
     ) -> None:
-        self._queues = {
-            name: {endpoint.key: endpoint for endpoint in endpoints}
-            for name, endpoints in queues.items()
-        }
+        self._queues = {name: _narrowest(endpoints) for name, endpoints in queues.items()}
         self._most = most
         self._places: Mapping[str, Place] = {}
         self._led: frozenset[str] = frozenset()
@@ -81,3 +78,9 @@ class Shares:
         if key in self._led:
             share = max(1, share)
         return share if self._most is None else min(share, self._most)
+
+
+def _narrowest(endpoints: Sequence[Endpoint]) -> Mapping[str, Endpoint]:
+    """By key, the endpoint with the least concurrency: the one that its pool keeps to."""
+    widest_first = sorted(endpoints, key=lambda one: one.concurrency, reverse=True)
+    return {endpoint.key: endpoint for endpoint in widest_first}

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -165,3 +166,15 @@ async def test_who_asks_a_pool_without_a_slot_is_turned_away_when_it_stays_so() 
     slots.limit(0)
     with pytest.raises(NoSlots):
         await waiting
+
+
+def test_models_that_tell_different_limits_of_one_endpoint_keep_to_the_lower() -> None:
+    wide = Endpoint(base_url="http://localhost:1", concurrency=8)
+    narrow = replace(wide, concurrency=1)
+    for order in ((wide, narrow), (narrow, wide)):
+        pools = SlotPools()
+        for endpoint in order:
+            pools.pool(endpoint.key, endpoint)
+        assert pools.pool(wide.key, wide).size == 1
+        pools.adjust()
+        assert pools.pool(wide.key, wide).size == 1
