@@ -6,19 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
+from app.domain.addresses import is_metadata_address
+
 _METADATA_NAMES = frozenset(
     {"metadata.google.internal", "metadata.goog", "metadata", "instance-data", "metadata.azure.com"}
-)
-_METADATA_NETWORKS = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "169.254.0.0/16",  # link-local: AWS, Azure, Google, Oracle and most others
-        "fe80::/10",
-        "fd00:ec2::254/128",  # AWS over IPv6
-        "fd20:ce::254/128",  # Google over IPv6
-        "100.100.100.200/32",  # Alibaba
-        "192.0.0.192/32",  # Oracle classic
-    )
 )
 
 
@@ -87,9 +78,7 @@ def is_metadata(host: str) -> bool:
     address = _ip(host)
     if address is None:
         return host in _METADATA_NAMES
-    return any(
-        address in network for network in _METADATA_NETWORKS if network.version == address.version
-    )
+    return is_metadata_address(address)
 
 
 def split_bind(bind: str) -> tuple[str, int]:

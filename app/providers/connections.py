@@ -6,12 +6,15 @@ goes out, which no SDK tells, and costs less CPU than the pool's stock ones.
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from ipaddress import ip_address
 
 import httpcore2
 import httpx2
 
+from app.domain.addresses import is_metadata_address
 from app.domain.models import Endpoint
 from app.ports import Clock
 
@@ -35,6 +38,18 @@ class TlsRefused(httpcore2.ConnectError):
 
 class Untrusted(TlsRefused):
     """Nobody that this machine trusts vouches for the server's certificate."""
+
+
+class UnknownName(httpcore2.ConnectError):
+    """No address is known for the server's name."""
+
+
+class ConnectionRefused(httpcore2.ConnectError):
+    """Nothing listens at the server's port."""
+
+
+class ForbiddenAddress(httpcore2.ConnectError):
+    """The server's name leads to the metadata service of a cloud."""
 
 
 class Connection(asyncio.Protocol, httpcore2.AsyncNetworkStream):
@@ -169,17 +184,31 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                _, connection = await loop.create_connection(
+                transport, connection = await loop.create_connection(
                     lambda: Connection(self._clock), host, port, happy_eyeballs_delay=0.25
                 )
         except TimeoutError as error:
             raise httpcore2.ConnectTimeout from error
+        except socket.gaierror as error:
+            raise UnknownName(host) from error
+        except ConnectionRefusedError as error:
+            raise ConnectionRefused(host) from error
         except OSError as error:
             raise httpcore2.ConnectError(str(error)) from error
+        if _is_metadata(transport):  # names are looked up here, so nobody can change them after
+            transport.abort()
+            raise ForbiddenAddress(host)
         return connection
 
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
+
+
+def _is_metadata(transport: asyncio.BaseTransport) -> bool:
+    peer = transport.get_extra_info("peername")
+    if not peer:
+        return False
+    return is_metadata_address(ip_address(str(peer[0]).partition("%")[0]))
 
 
 class _BodyStream(httpx2.AsyncByteStream):

@@ -13,8 +13,10 @@ from app.domain.attempts import Completion, Failure, FailureClass
 from app.ports import Clock
 from app.providers.connections import (
     BodyTooLarge,
+    ConnectionRefused,
     ForbiddenAddress,
     TlsRefused,
+    UnknownName,
     Untrusted,
     sent_at,
 )
@@ -253,6 +255,10 @@ class _Trace:
 
 def _unreachable(error: BaseException) -> str:
     match error:
+        case UnknownName():
+            reason = "no address is known for this name: check the base URL's spelling and DNS"
+        case ConnectionRefused():
+            reason = "nothing listens there: check host and port of the base URL"
         case ForbiddenAddress():
             reason = "its name leads to a cloud's metadata service, where no prompt may go"
         case Untrusted():

@@ -295,6 +295,12 @@ class TestAddresses:
             ("http://[::ffff:169.254.169.254]", "metadata"),
             ("https://metadata.google.internal", "metadata"),
             ("http://[fd00:ec2::254]", "metadata"),
+            ("https://[64:ff9b::a9fe:a9fe]", "metadata"),
+            ("https://[2002:a9fe:a9fe::1]", "metadata"),
+            ("https://[::a9fe:a9fe]", "metadata"),
+            ("https://0251.0376.0251.0376", "metadata"),
+            ("https://169.254.43518", "metadata"),
+            ("https://168.63.129.16", "metadata"),
         ],
     )
     def test_a_bad_gateway_address_is_refused(self, write: Any, url: str, words: str) -> None:

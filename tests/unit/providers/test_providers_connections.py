@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 import httpcore2
+import httpx2
 import pytest
 
 from app.clocks import SystemClock
-from app.providers.connections import Connection
+from app.providers.connections import Connection, ForbiddenAddress, Transport
 
 
 class HandClock(SystemClock):
@@ -26,6 +27,13 @@ class RecordingTransport(asyncio.Transport):
         self.written: list[bytes] = []
         self.is_over = False
         self.pauses: list[str] = []
+        self.peer: tuple[str, int] = ("203.0.113.7", 443)
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return self.peer if name == "peername" else default
+
+    def abort(self) -> None:
+        self.is_over = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written.append(bytes(data))
@@ -133,3 +141,25 @@ def test_an_idle_connection_that_the_server_closed_is_seen_as_readable() -> None
     made.eof_received()
 
     assert made.get_extra_info("is_readable") is True
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["169.254.169.254", "168.63.129.16", "fd00:ec2::254", "::ffff:169.254.169.254", "fe80::1%eth0"],
+)
+async def test_a_name_that_leads_to_a_metadata_service_gets_no_byte(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, transport, _ = connection()
+    transport.peer = (address, 443)
+
+    async def connected(*_: object, **__: object) -> tuple[RecordingTransport, Connection]:
+        return transport, made
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", connected)
+    request = httpx2.Request("POST", "http://innocent.example/v1/messages", content=b"prompt")
+    carrier = Transport(SystemClock(), concurrency=1, is_tls=False)
+    with pytest.raises(ForbiddenAddress):
+        await carrier.handle_async_request(request)
+    assert transport.written == []
+    assert transport.is_over
