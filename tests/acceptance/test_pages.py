@@ -28,9 +28,12 @@ from app.domain.plans import Plan, Privacy
 from app.domain.runs import Slot
 from app.web.application import create_app
 from app.web.static_report import static_report
+from app.web.verdicts import WORDINGS
 from app.wiring import open_pages
 from tests.fakes.small_plans import plan as small_plan
+from tests.fixtures.judged_weeks import JudgedWeeks, simulate
 from tests.fixtures.stored_history import ENDS_AT, StoredHistory
+from tests.processes import switchwise
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NEXT = Slot(key="2026-11-29T06:00", at=datetime(2026, 11, 29, 6, tzinfo=UTC))
@@ -412,6 +415,85 @@ async def test_the_static_report_needs_nothing_else_and_holds_the_very_report(
     assert "://" not in html.replace("http://www.w3.org", "")
 
 
+# --- the static report of a live run ------------------------------------------------------------
+
+_NUMBER = re.compile(r"[−-]?\$?\d[\d,]*(?:\.\d+)?")
+
+
+def table(html: str, label: str) -> list[list[str]]:
+    """The words of every cell of the table in the region of that name, without the head."""
+    region = html.partition(f'aria-label="{label}"')[2].partition("</table>")[0]
+    body = region.partition("<tbody>")[2]
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL)
+    return [
+        [text_of(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
+        for row in rows
+    ]
+
+
+def shows(cell: str, *values: Any, scale: float = 1.0) -> bool:
+    """Whether the cell begins with these figures, each right to its last printed digit."""
+    printed = _NUMBER.findall(cell)
+    if values[0] is None:
+        return cell.startswith("–")
+    return len(printed) >= len(values) and all(
+        _is_rounded(text, float(value) * scale)
+        for text, value in zip(printed, values, strict=False)
+    )
+
+
+def _is_rounded(text: str, value: float) -> bool:
+    plain = text.replace("−", "-").replace("$", "").replace(",", "")
+    digits = len(plain.partition(".")[2])
+    return abs(float(plain) - value) <= 0.5 * 10**-digits + 1e-9
+
+
+def ends(figure: Mapping[str, Any] | None) -> list[Any]:
+    return [None] if figure is None else [figure[end] for end in ("value", "low", "high")]
+
+
+def test_the_static_report_of_a_live_run_shows_the_figures_that_the_json_tells(
+    database_url: str, tmp_path: Path
+) -> None:
+    simulate(database_url, tmp_path, JudgedWeeks(n=60, anchors=0, rows_per_week=200, weeks=2))
+    file = tmp_path / "report.html"
+    outputs = [
+        switchwise("report", *how, cwd=tmp_path, env={"DATABASE_URL": database_url}, timeout_s=120)
+        for how in (("--json",), ("--html", str(file)))
+    ]
+    assert [ended.returncode for ended in outputs] == [0, 0], outputs[1].stderr
+    report = json.loads(outputs[0].stdout)
+    html, _, embedded = file.read_text(encoding="utf-8").partition(
+        '<script type="application/json" id="report">'
+    )
+
+    assert json.loads(embedded.partition("</script>")[0]) == report
+    leaders = table(html, "Leaderboard")
+    assert len(leaders) == len(report["models"]) == 2
+    for cells, model in zip(leaders, report["models"], strict=True):
+        assert cells[0].startswith(model["name"])
+        ranges = model["intervals"]
+        assert shows(cells[1], *ends(model["quality"]))
+        assert shows(cells[2], *ends(ranges["success_rate"]), scale=100)
+        assert shows(cells[3], *ends(ranges["cost_per_success_usd"]), scale=1000)
+        assert shows(cells[4], *ends(model["cost_per_quality_usd"]), scale=1000)
+        assert shows(cells[8], model["cases"], model["attempts"])
+    compared = table(html, "Candidates against the primary")
+    assert len(compared) == len(report["comparisons"]) == 1
+    for cells, one in zip(compared, report["comparisons"], strict=True):
+        assert cells[0] == one["candidate"]
+        assert WORDINGS[one["verdict"]].label in cells[1]
+        assert shows(cells[2], *ends(one["quality_delta"]))
+        assert shows(cells[3], *ends(one["saving"]), scale=100)
+        assert shows(cells[4], *ends(one["value_ratio"]))
+        assert shows(cells[5], *ends(one["monthly_saving_usd"]))
+        assert shows(cells[6], one["pairs"], one["window_weeks"], one["wins"], one["ties"])
+    spend = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd>", html))
+    assert shows(spend["This run"], report["spend"]["total_usd"])
+    assert shows(spend["Models"], report["spend"]["models_usd"])
+    assert shows(spend["Judge"], report["spend"]["judge_usd"])
+
+
 # --- in a browser -------------------------------------------------------------------------------
 
 CHROMIUM = next(
@@ -613,6 +695,10 @@ def test_the_static_report_opens_from_disk_without_a_word_of_complaint(
     page = context.new_page()
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))
+    page.on(
+        "request",
+        lambda request: None if request.url == file.as_uri() else trouble.append(request.url),
+    )
     page.goto(file.as_uri())
     assert page.get_by_role("heading", name="Switch recommended: prime → swift").is_visible()
     background = page.evaluate("getComputedStyle(document.querySelector('.hero')).borderLeftWidth")
