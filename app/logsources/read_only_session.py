@@ -25,6 +25,23 @@ _CONNECTING: Mapping[str, str] = {
 #: A server that does not obey its own timeout is given this much longer.
 _GRACE_S = 10.0
 _DATA_ERRORS = "22"
+_ADMISSION_ERRORS = ("28", "3D")
+_REASONS = (
+    ("password authentication failed", "it refuses the user or the password"),
+    ("no password supplied", "it asks for a password and the DSN has none"),
+    ("pg_hba.conf", "its pg_hba.conf has no entry for us"),
+    ('role "', "it does not know the user"),
+    ('database "', "it has no such database"),
+    ("translate host name", "its host name is not known"),
+    ("name or service not known", "its host name is not known"),
+    ("failed to resolve host", "its host name is not known"),
+    ("certificate", "its certificate is not accepted"),
+    ("ssl", "TLS is not agreed on"),
+    ("timeout", "no answer in time"),
+    ("refused", "nothing listens at its address"),
+    ("no such file", "nothing listens at its socket"),
+    ("closed the connection", "it closed the connection"),
+)
 _MALFORMED = (
     "the address of the log database cannot be understood: it must read "
     "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password "
@@ -177,11 +194,19 @@ def _words(error: psycopg.Error) -> str:
     state = error.sqlstate
     if state is None:
         if isinstance(error, psycopg.OperationalError):
-            return f"the log database cannot be reached: {str(error).strip()}"
+            return f"the log database cannot be reached: {_why(error)}"
         if isinstance(error, psycopg.ProgrammingError):
             return _MALFORMED
         return f"the log database cannot be read: {type(error).__name__}"
+    if state.startswith(_ADMISSION_ERRORS):
+        return f"the log database does not admit us: {_why(error)} (SQLSTATE {state})"
     message = error.diag.message_primary or type(error).__name__
     if state.startswith(_DATA_ERRORS):
         message = f"{type(error).__name__} (a value does not fit an expression of logs.*)"
     return f"the log database refuses the statement: {message} (SQLSTATE {state})"
+
+
+def _why(error: psycopg.Error) -> str:
+    """Why there is no connection: the driver's own words name host, port, user and database."""
+    told = str(error).casefold()
+    return next((why for sign, why in _REASONS if sign in told), type(error).__name__)
