@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Protocol
 
 from app.calls.breaker import Breaker, BreakerPolicy
 from app.calls.retries import (
@@ -120,6 +121,13 @@ class CallerPolicy:
     counts_from_arrival: bool = True
     pools: SlotPools = field(default_factory=SlotPools)
     pace: Pace | None = None
+
+
+class Calls(Protocol):
+    """What replay and judges need of a caller."""
+
+    async def call(self, request: CallRequest) -> Reply:
+        """Make one paid call, or return what it brought before."""
 
 
 class Caller:

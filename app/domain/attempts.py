@@ -178,7 +178,6 @@ class AttemptOutcome:
     Attributes:
         cost_usd: Money spent; None when unknown (a cut stream): the reservation stays charged.
         is_final: True when no further Attempt will be made for this call.
-        waited_s: Seconds this call waited for a slot or a back-off before this Attempt.
         felt_latency_s: On the final Attempt, seconds from the call's first Attempt to its end,
             our own queueing left out: what a caller would have felt.
     """

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from app.calls.caller import CallRequest
+from app.calls.caller import CallRequest, Calls
 from app.domain.attempts import Completion, Failure, Purpose, Reply, ShardRef
 from app.domain.cases import Case, Message, Prompt
 from app.domain.json_values import fingerprint
@@ -18,7 +18,6 @@ from app.domain.models import ModelSpec
 from app.domain.prices import Price
 from app.domain.scores import Score, ScoreRecord, Unscored
 from app.evaluation.evaluator import is_within
-from app.evaluation.judge_calls import Calls
 from app.evaluation.references import NO_REFERENCE, ReferenceSource, reference_of
 from app.evaluation.similarity import graded_likeness
 

@@ -6,6 +6,7 @@ Believes no more than they said.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from app.calls.caller import Calls
 from app.domain.attempts import Completion, Reply, ShardRef
 from app.domain.cases import Case
 from app.domain.errors import GatewayRefused
@@ -16,7 +17,7 @@ from app.domain.prices import Price
 from app.domain.scores import Score, Unscored
 from app.evaluation.evaluator import is_within
 from app.evaluation.gathering import gathered
-from app.evaluation.judge_calls import Calls, JudgeCalls, Judgement
+from app.evaluation.judge_calls import JudgeCalls, Judgement
 from app.evaluation.judge_prompts import TEMPLATE_DIGEST, AnswerForm, Exhibit
 from app.evaluation.judge_scores import (
     CODE_VERSION,

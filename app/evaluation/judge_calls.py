@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
-from app.calls.caller import CallRequest
+from app.calls.caller import CallRequest, Calls
 from app.domain.attempts import Purpose, Reply, ShardRef
 from app.domain.cases import Prompt
 from app.domain.json_values import JsonObject
@@ -23,13 +22,6 @@ from app.evaluation.judge_prompts import (
 )
 
 DEFAULT_MAX_TOKENS = 1024
-
-
-class Calls(Protocol):
-    """What the judge needs of the caller."""
-
-    async def call(self, request: CallRequest) -> Reply:
-        """Make one paid call, or return what it brought before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

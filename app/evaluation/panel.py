@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from app.calls.caller import Calls
 from app.domain.attempts import Completion, Reply, ShardRef
 from app.domain.cases import Case
 from app.domain.plans import Plan
@@ -14,7 +15,6 @@ from app.evaluation.embeddings import EmbeddingEvaluator, Embeddings
 from app.evaluation.evaluator import ConfiguredEvaluator
 from app.evaluation.gathering import gathered
 from app.evaluation.judge import Judge, JudgeEvaluator, Verdicts
-from app.evaluation.judge_calls import Calls
 
 PAIRWISE_SUFFIX = "_pairwise"
 """Preferences are stored beside the grades as `LABEL_pairwise`, with weight 0."""

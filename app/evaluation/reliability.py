@@ -24,6 +24,7 @@ from app.evaluation.judge_scores import is_consistent
 from app.evaluation.panel import PAIRWISE_SUFFIX
 from app.stats.arrays import average_ranks
 from app.stats.estimates import Estimate
+from app.stats.intervals import wilson
 
 CONFIDENCE = 0.95
 MOST_UNSCORED = 0.05
@@ -262,13 +263,7 @@ def _detail(record: ScoreRecord, name: str) -> Sequence[object]:
 
 def _share(successes: int, n: int) -> Estimate | None:
     """A share with its Wilson interval, None of nothing."""
-    if n == 0:
-        return None
-    p, z = successes / n, _z()
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    low, high = max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p))
-    return Estimate(point=p, low=low, high=high, confidence=CONFIDENCE, n=n)
+    return wilson(successes, n, confidence=CONFIDENCE) if n else None
 
 
 def _codes(names: Sequence[str]) -> NDArray[np.intp]:

@@ -4,9 +4,8 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from app.calls.caller import CallRequest
+from app.calls.caller import CallRequest, Calls
 from app.domain.attempts import Purpose, Reply, ShardRef
 from app.domain.cases import Case, Prompt
 from app.domain.models import ModelSpec
@@ -14,13 +13,6 @@ from app.domain.prices import Price
 from app.replay.load import Load
 
 DEFAULT_MAX_TOKENS = 4096
-
-
-class Calls(Protocol):
-    """What replay needs of the caller."""
-
-    async def call(self, request: CallRequest) -> Reply:
-        """Make one paid call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
