@@ -26,6 +26,7 @@ from app.domain.results import (
     Comparison,
     DriftReport,
     JudgeReport,
+    SegmentComparison,
     Summary,
     VerdictKind,
 )
@@ -121,14 +122,17 @@ def caveats(comparison: Comparison, skipped: Mapping[str, int]) -> tuple[str, ..
 
 
 def _turns(comparison: Comparison) -> tuple[str, ...]:
-    """First and later turns of conversations apart, where both are measured."""
+    """First and later turns of conversations apart, where both occur."""
+    turns = [part for part in comparison.segments if part.segment.name == _TURN]
     told = [
-        f"{part.segment.value} turns {difference(part.quality_delta)} on "
-        f"{count(part.pairs, 'prompt')}"
-        for part in comparison.segments
-        if part.segment.name == _TURN and part.quality_delta is not None
+        f"{part.segment.value} turns {_turn_figure(part)} on {count(part.pairs, 'prompt')}"
+        for part in turns
     ]
     return (f"Quality by turn: {', '.join(told)}.",) if len(told) > 1 else ()
+
+
+def _turn_figure(part: SegmentComparison) -> str:
+    return "not compared" if part.quality_delta is None else difference(part.quality_delta)
 
 
 def rivals(comparison: Comparison, order: Sequence[Comparison]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from rich.console import Console
@@ -27,6 +28,7 @@ def show_demo(settings: Settings, *, weeks: int, serve: bool, as_json: bool) -> 
             tell(_week_line(week))
 
     def shown(demo: Demonstration) -> None:
+        bars.close()
         if as_json:
             print_json(demo.document)
         else:
@@ -35,7 +37,9 @@ def show_demo(settings: Settings, *, weeks: int, serve: bool, as_json: bool) -> 
             tell(f"serving on http://{demo.plan.server.host}:{demo.plan.server.port}, Ctrl-C ends")
             serve_plans(demo.settings, [demo.plan], _dsn(demo))
 
-    with progress(f"{weeks} simulated weeks") as bar:
+    with ExitStack() as bars:
+        bar = bars.enter_context(progress(f"{weeks} simulated weeks"))
+        bar(0, weeks)
 
         def advance(week: Week) -> None:
             bar(week.number, week.of)
@@ -54,7 +58,7 @@ def _show(demo: Demonstration, switched: Week | None, settings: Settings, out: C
     home = "" if settings.database_url else f"SWITCHWISE_HOME={settings.home / 'demo'} "
     out.print(Text("Look further", style="bold"))
     for command, what in (
-        ("report --html report.html", "the same as a page"),
+        ("report --html report.html", "this report as a page"),
         ("explain", "every test behind the verdicts"),
         ("history", "the trend of every model"),
         ("cases", "pairs that got worse"),

@@ -1,6 +1,7 @@
 """Where things are printed: data on stdout, progress and messages on stderr."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,10 @@ def tell(message: str) -> None:
 
 @contextmanager
 def progress(label: str) -> Iterator["Callable[[int, int], None]"]:
-    """A bar on stderr, told how much of how much is done; nothing where it is no terminal."""
+    """A bar on stderr, told how much of how much is done; nothing where it is no terminal.
+
+    While it is there, only warnings and worse are logged: other lines would tear it apart.
+    """
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
@@ -50,4 +54,16 @@ def progress(label: str) -> Iterator["Callable[[int, int], None]"]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        with _warnings_only():
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _warnings_only() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        root.setLevel(before)

@@ -89,7 +89,7 @@ def test_the_switch_message_says_what_is_saved_at_which_quality_on_how_much_evid
     assert alert.chart is not None
 
 
-def test_first_and_later_turns_are_told_apart_where_both_are_measured() -> None:
+def test_first_and_later_turns_are_told_apart_where_both_occur() -> None:
     first, later = (
         SegmentComparison(
             segment=Segment(name="turn", value=turn),
@@ -109,7 +109,9 @@ def test_first_and_later_turns_are_told_apart_where_both_are_measured() -> None:
         "Quality by turn: first turns 0.00 ±0.03 on 310 prompts, later turns −0.04 ±0.03 on "
         "90 prompts." in lines(first, later)
     )
-    assert not any("by turn" in line for line in lines(first, replace(later, quality_delta=None)))
+    few = replace(later, pairs=12, quality_delta=None)
+    assert any("later turns not compared on 12 prompts" in line for line in lines(first, few))
+    assert not any("by turn" in line for line in lines(first))
 
 
 def test_a_switch_for_better_quality_at_no_saving_says_what_the_bill_does() -> None:

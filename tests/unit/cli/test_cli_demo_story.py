@@ -1,7 +1,12 @@
+import io
+import logging
 from typing import Any
+
+import pytest
 
 from app.cli.demo_story import message_text, slack_story
 from app.cli.demonstration import Week
+from app.cli.output import progress
 
 QUIET = {"text": "All quiet: keep prime"}
 SWITCH = {"text": "Switch recommended: prime → swift: swift saves 40 %"}
@@ -23,6 +28,23 @@ def test_a_message_is_shown_once_when_it_is_the_latest_too() -> None:
     assert [message for _, message in slack_story([QUIET, SWITCH], week(12))] == [SWITCH]
     assert [message for _, message in slack_story([QUIET], None)] == [QUIET]
     assert list(slack_story([], None)) == []
+
+
+def test_a_progress_bar_is_not_torn_apart_by_the_news_of_every_week(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    root = logging.getLogger()
+    before = root.level
+
+    with progress("weeks") as bar:
+        bar(1, 2)
+        assert not logging.getLogger("app.alerting").isEnabledFor(logging.INFO)
+        assert logging.getLogger("app.alerting").isEnabledFor(logging.WARNING)
+
+    assert root.level == before
 
 
 def test_a_message_reads_as_plain_lines() -> None:
