@@ -287,6 +287,9 @@ def fill_up_and_free(folder: Path, server: PostgresServer, disk: Path) -> None:
         time.sleep(3)
         meanwhile = made.received() - refused_at
         assert meanwhile <= CONCURRENCY
+        settled = "SELECT count(*) FROM switchwise.attempts WHERE state = 'settled'"
+        unstored = made.received() - made.value(settled)
+        assert unstored <= CONCURRENCY
         assert process.poll() is None
         ballast.unlink()
         assert made.finish(process, within_s=90) == 0, made.errors_of(process)
@@ -294,7 +297,12 @@ def fill_up_and_free(folder: Path, server: PostgresServer, disk: Path) -> None:
         assert made.lost_results() == 0
         assert made.statuses() == {"done": 1}
         assert len(made.messages()) == 1
-        note("11 disk full", calls_meanwhile=meanwhile, repeated=made.repeated_calls())
+        note(
+            "11 disk full",
+            calls_meanwhile=meanwhile,
+            unstored=unstored,
+            repeated=made.repeated_calls(),
+        )
 
 
 def is_still(made: Rig) -> bool:
