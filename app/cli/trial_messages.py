@@ -219,6 +219,7 @@ def _drift() -> DriftReport:
         price=_estimate(0.0, 0.01, 100),
         causes=("primary",),
         regressed=True,
+        since_week="2026-W45",
         sentences=("The model itself changed: its anchors score −0.20 ±0.06.",),
     )
 

@@ -24,6 +24,8 @@ _DOTS_PER_INCH = 200
 _INK = "#1c2430"
 _MUTED = "#566072"
 _GRID = "#e3e7ee"
+_FAR = 0.04
+"""A label farther from its mark than this share of the height is tied to it by a line."""
 
 
 def draw_chart(chart: Mapping[str, object]) -> bytes:
@@ -66,7 +68,7 @@ def _frame(axes: "Axes", drawn: Scatter) -> None:
     axes.set_yticks([tick.place for tick in drawn.y.ticks], [tick.text for tick in drawn.y.ticks])
     axes.set_xlabel(drawn.x.label, fontsize=11, color=_INK)
     axes.set_ylabel(drawn.y.label, fontsize=11, color=_INK)
-    axes.tick_params(colors=_MUTED, labelsize=10, length=0)
+    axes.tick_params(colors=_MUTED, labelsize=10, length=0, pad=7)
     axes.grid(visible=True, color=_GRID, linewidth=1)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left", "bottom"):
@@ -100,6 +102,9 @@ def _mark(axes: "Axes", mark: Mark) -> None:
         markeredgewidth=1.2,
         linestyle="none",
     )
+    if abs(mark.label_y - y) > _FAR:
+        label_x = x + (-LABEL_GAP if mark.is_label_left else LABEL_GAP)
+        axes.plot([x, label_x], [y, mark.label_y], color=_MUTED, linewidth=0.7, zorder=1.5)
     axes.annotate(
         mark.name + (" (primary)" if mark.is_primary else ""),
         (x + (-LABEL_GAP if mark.is_label_left else LABEL_GAP), mark.label_y),
