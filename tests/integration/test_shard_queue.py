@@ -5,8 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.settings import Settings
+from app.wiring import open_storage, shared_work
 from app.workers.queue import ShardJob, ShardQueue, TryAgain
 from app.workers.shares import Place
+from tests.fakes.clocks import HandClock
+from tests.fakes.small_plans import plan as small_plan
 
 QUEUE = "plan"
 JOB = ShardJob(run_id="5f0c5a5e-4f1e-4c55-9a52-1f2f6d1e0a01", shard_no=3, holder="me")
@@ -108,3 +112,18 @@ async def test_workers_are_counted_where_they_work_and_not_elsewhere(database_ur
     finally:
         for queue in queues:
             await queue.close()
+
+
+@pytest.mark.parametrize(("is_holder", "slots"), [(True, 1), (False, 0)])
+async def test_who_holds_runs_can_always_make_one_call_though_it_leaves_shards_to_others(
+    database_url: str, is_holder: bool, slots: int
+) -> None:
+    plan, settings = small_plan("a"), Settings()
+    endpoint = plan.primary.endpoint
+    async with (
+        open_storage(database_url, HandClock(), [plan]) as storage,
+        shared_work(
+            [plan], storage, settings, owner="us", most_calls=0, is_holder=is_holder
+        ) as work,
+    ):
+        assert work.pools.pool(endpoint.key, endpoint).size == slots
