@@ -123,7 +123,8 @@ def _read(logged: object, turns: _Turns) -> None:
         case "user":
             turns.add("user", blocks_of(content))
         case "assistant":
-            turns.add("assistant", [*blocks_of(content), *_calls(message, turns)])
+            said = content or message.get("refusal")  # chat completions put a refusal beside it
+            turns.add("assistant", [*blocks_of(said), *_calls(message, turns)])
         case "tool":
             call_id = message.get("tool_call_id") or f"call_{turns.legacy_calls}"
             turns.add_result(tool_result_block(call_id, "" if content is None else content))

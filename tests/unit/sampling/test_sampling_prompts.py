@@ -531,3 +531,22 @@ def test_no_json_at_all_makes_the_reading_of_a_row_raise(
 ) -> None:
     found = read(messages=messages, tools=tools, params=params, response=response, system=system)
     assert isinstance(found, Replayable | SkipReason)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        assistant(None, refusal="I cannot do that."),
+        assistant("", refusal="I cannot do that."),
+        assistant([{"type": "refusal", "refusal": "I cannot do that."}]),
+    ],
+)
+def test_a_refusal_in_an_earlier_turn_stays_what_the_assistant_said(
+    turn: dict[str, object],
+) -> None:
+    found = replayable(messages=[user("Do it."), turn, user("Why not?")])
+    assert [(message.role, message.content) for message in found.prompt.messages] == [
+        ("user", "Do it."),
+        ("assistant", "I cannot do that."),
+        ("user", "Why not?"),
+    ]
