@@ -17,7 +17,7 @@ from app.domain.plans import Server
 from app.storage.metrics_queries import Gauge
 from app.web.application import create_app
 from app.web.metrics import metrics_routes
-from app.web.security import Doorkeeper, local_path, require_safe_bind
+from app.web.security import COOKIE, Doorkeeper, local_path, require_safe_bind
 
 TOKEN = "correct horse battery staple"
 
@@ -116,6 +116,25 @@ async def test_metrics_need_the_token_where_the_pages_do() -> None:
     assert "switchwise_database_up 1.0" in scraped.text
     async with visitor() as client:
         assert (await client.get("/metrics")).status_code == 200
+
+
+@pytest.mark.parametrize("word", [TOKEN, "w", TOKEN[:-1], TOKEN + "x", "\udcff"])
+def test_tokens_and_cookies_are_compared_in_constant_time_and_by_nothing_else(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doorkeeper, sizes = Doorkeeper(Secret(TOKEN)), []
+
+    def noted(one: bytes, other: bytes) -> bool:
+        sizes.append((len(one), len(other)))
+        return True
+
+    monkeypatch.setattr("app.web.security.hmac.compare_digest", noted)
+
+    assert doorkeeper.is_token(word)  # had anything else been asked, a wrong word would not pass
+    assert sizes == [(32, 32)]  # digests: not even the length of the token shows
+    cookie = {"type": "http", "headers": [(b"cookie", f"{COOKIE}=wrong".encode())]}
+    assert doorkeeper.admits(Request(cookie))
+    assert len(sizes) == 2
 
 
 async def test_a_refusal_in_json_says_nothing_but_that() -> None:
