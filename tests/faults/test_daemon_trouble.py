@@ -284,7 +284,7 @@ def fill_up_and_free(folder: Path, server: PostgresServer, disk: Path) -> None:
         ballast = fill(disk)
         made.until(lambda: is_still(made), what="no more calls")
         refused_at = made.received()
-        time.sleep(3)
+        time.sleep(2)
         meanwhile = made.received() - refused_at
         assert meanwhile <= CONCURRENCY
         settled = "SELECT count(*) FROM switchwise.attempts WHERE state = 'settled'"

@@ -65,7 +65,7 @@ def test_a_killed_service_is_replaced_within_half_a_minute_and_pays_nothing_twic
 def test_a_run_that_overlaps_the_next_slot_makes_it_skipped_with_a_message(
     tmp_path: Path, database_url: str
 ) -> None:
-    with rig(tmp_path, database_url, n=20, ttft_ms=800.0, logs_end_at=SUNDAY) as made:
+    with rig(tmp_path, database_url, n=12, ttft_ms=800.0, logs_end_at=SUNDAY) as made:
         weekly(made, SUNDAY + MINUTE)
         service = made.serve()
         made.until(lambda: made.received() >= 5, what="calls")
