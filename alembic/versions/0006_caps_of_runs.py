@@ -11,6 +11,9 @@ depends_on = None
 # From `app.storage.views.views_digest()`: a changed view needs a new (maybe empty) migration.
 views_digest = "b0862d4a2549b7c1"
 
+_OLD_COMMENT = "Money reserved and spent per cap; can be recomputed from attempts"
+_COMMENT = "Money reserved and spent per Run and month; can be recomputed from attempts"
+
 
 def upgrade() -> None:
     op.add_column(
@@ -23,9 +26,11 @@ def upgrade() -> None:
         ),
         schema="switchwise",
     )
+    op.create_table_comment("ledger", _COMMENT, existing_comment=_OLD_COMMENT, schema="switchwise")
     # A row of a capped month may lack what uncapped Runs spent; it is made anew from the journal.
     op.execute("DELETE FROM switchwise.ledger")
 
 
 def downgrade() -> None:
+    op.create_table_comment("ledger", _OLD_COMMENT, existing_comment=_COMMENT, schema="switchwise")
     op.drop_column("runs", "caps", schema="switchwise")
