@@ -445,7 +445,7 @@ def shows(cell: str, *values: Any, scale: float = 1.0) -> bool:
 def _is_rounded(text: str, value: float) -> bool:
     plain = text.replace("−", "-").replace("$", "").replace(",", "")
     digits = len(plain.partition(".")[2])
-    return abs(float(plain) - value) <= 0.5 * 10**-digits + 1e-9
+    return abs(float(plain) - value) <= 0.5 * 10.0**-digits + 1e-9
 
 
 def ends(figure: Mapping[str, Any] | None) -> list[Any]:
