@@ -3,7 +3,10 @@
 import csv
 import json
 import re
+import signal
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from app.clocks import write_clock
 from app.domain.errors import StorageUnavailable
 from app.domain.plans import Retention
 from app.storage.engine import Database
@@ -22,17 +26,12 @@ from app.storage.exports import exported, view_names
 from app.storage.metrics_queries import Gauge, read_gauges
 from app.storage.retention import prune
 from app.web.metrics import metrics_routes
+from tests.faults.processes import Forked
 from tests.fixtures import postgres
+from tests.fixtures.documented_sql import PANELS, QUERIES, as_reader, filled_in
 from tests.fixtures.simulated_weeks import Simulation, simulate
+from tests.processes import ROOT, environment, switchwise
 
-ROOT = Path(__file__).resolve().parents[2]
-QUERIES = re.findall(
-    r"## ([^\n]+)\n(?:(?!\n## ).)*?```sql\n(SELECT.*?)```",
-    (ROOT / "docs/sql.md").read_text(),
-    re.DOTALL,
-)
-DASHBOARD = json.loads((ROOT / "config/grafana/switchwise.json").read_text())
-PANELS = [(panel["title"], panel["targets"][0]["rawSql"]) for panel in DASHBOARD["panels"]]
 LATER = datetime(2026, 1, 20, tzinfo=UTC)
 RESULTS = ("runs", "model_results", "comparisons", "benchmark_results", "drift")
 
@@ -63,12 +62,6 @@ def own_weeks(two_weeks: str, pg_server: str) -> Iterator[str]:
         yield dsn
 
 
-def as_reader(dsn: str, query: str) -> list[Any]:
-    with psycopg.connect(dsn) as connection:
-        connection.execute("SET ROLE switchwise_reader")
-        return connection.execute(query.encode()).fetchall()
-
-
 # --- SQL ----------------------------------------------------------------------------------------
 
 
@@ -87,9 +80,7 @@ def test_every_query_of_the_page_returns_rows_to_the_reader(
 def test_every_panel_of_the_dashboard_runs_as_the_reader(
     two_weeks: str, title: str, query: str
 ) -> None:
-    filled = query.replace("$plan", "'story'")
-    filled = re.sub(r"\$__timeFilter\((\w+)\)", r"\1 > '2000-01-01'", filled)
-    rows = as_reader(two_weeks, filled)
+    rows = as_reader(two_weeks, filled_in(query, plan="story"))
     assert rows or title == "Alerts"
 
 
@@ -173,6 +164,23 @@ def test_an_export_may_be_cut_to_a_plan_and_a_time(two_weeks: str) -> None:
     later = list(exported(two_weeks, "runs", form="jsonl", since=datetime(2026, 1, 15, tzinfo=UTC)))
     assert len(later) == 1
     assert list(exported(two_weeks, "runs", form="jsonl", plan_name="another")) == []
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_the_command_writes_what_the_view_holds(two_weeks: str, tmp_path: Path, form: str) -> None:
+    env = {"DATABASE_URL": two_weeks}
+    lines = list(exported(two_weeks, "comparisons", form="csv" if form == "csv" else "jsonl"))
+    file = tmp_path / f"comparisons.{form}"
+
+    shown = switchwise("export", "comparisons", "--format", form, cwd=tmp_path, env=env)
+    first = switchwise("export", "comparisons", "-o", str(file), cwd=tmp_path, env=env)
+    again = switchwise("export", "comparisons", "-o", str(file), cwd=tmp_path, env=env)
+
+    assert shown.stdout.splitlines() == file.read_text(encoding="utf-8").splitlines() == lines
+    assert first.returncode == 0
+    assert f"{len(lines) - (form == 'csv')} rows" in first.stderr
+    assert again.returncode == 2
+    assert "name a new file" in again.stderr
 
 
 # --- retention ----------------------------------------------------------------------------------
@@ -260,3 +268,91 @@ async def test_other_plans_are_left_alone(own_weeks: str) -> None:
     finally:
         await database.close()
     assert one.is_nothing
+
+
+# --- retention, by the command and by the service ------------------------------------------------
+
+STORED_PLAN = """
+version: 1
+name: story
+gateway: {base_url: http://127.0.0.1:9, api_key: "${KEY}"}
+primary: {name: prime, model: sandbox-prime, price: {input: 3, output: 15}}
+candidates: [{name: swift, model: sandbox-swift, price: {input: 1.8, output: 9}}]
+logs: {table: public.ai_logs, columns: {messages: messages}}
+evaluators: [{type: not_refused, gate: true}]
+retention: {bodies: 1d}
+"""
+TEXTS = "SELECT count(*) FROM switchwise.cases WHERE body IS NOT NULL"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A plan that keeps texts for a day, a week later."""
+
+    folder: Path
+    env: dict[str, str]
+
+
+@pytest.fixture
+def a_week_later(own_weeks: str, tmp_path: Path) -> Kept:
+    (tmp_path / "plan.yaml").write_text(
+        f'{STORED_PLAN}server: {{bind: "127.0.0.1:{postgres.free_port()}"}}\n', encoding="utf-8"
+    )
+    write_clock(tmp_path / "clock", LATER + timedelta(weeks=1))
+    env = {
+        "DATABASE_URL": own_weeks,
+        "KEY": "key-of-the-test",
+        "SWITCHWISE_CONFIG": "plan.yaml",
+        "SWITCHWISE_CLOCK_FILE": str(tmp_path / "clock"),
+        "LOG_FORMAT": "json",
+    }
+    return Kept(folder=tmp_path, env=env)
+
+
+def test_the_command_counts_first_then_removes_and_leaves_results_equal(
+    own_weeks: str, a_week_later: Kept
+) -> None:
+    before, texts = everything(own_weeks), number(own_weeks, TEXTS)
+
+    def said(*words: str) -> Any:
+        ended = switchwise(
+            "db", "prune", "--json", *words, cwd=a_week_later.folder, env=a_week_later.env
+        )
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    trial = said("--dry-run")
+    assert number(own_weeks, TEXTS) == texts
+    done, again = said(), said()
+
+    assert trial["plans"] == done["plans"]
+    assert done["plans"][0]["bodies"] == texts - number(own_weeks, TEXTS) > 0
+    assert again["plans"][0]["bodies"] == 0
+    assert everything(own_weeks) == before
+
+
+def test_the_service_removes_what_is_too_old_by_itself_and_says_what(
+    own_weeks: str, a_week_later: Kept
+) -> None:
+    before, texts = everything(own_weeks), number(own_weeks, TEXTS)
+    env = environment(**a_week_later.env)
+    service = Forked(
+        ("serve",), a_week_later.folder, env, "serve", program="tests.faults.hurried_service"
+    )
+    log = a_week_later.folder / "err-serve"
+    try:
+        deadline = time.monotonic() + 60
+        while '"pruned"' not in (log.read_text(encoding="utf-8") if log.exists() else ""):
+            assert service.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+            time.sleep(0.1)
+    finally:
+        if service.poll() is None:
+            service.signal(signal.SIGTERM)
+        service.wait(30)
+
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    told = next(line for line in lines if line["event"] == "pruned")
+    assert told["plan"] == "story"
+    assert told["bodies"] == texts - number(own_weeks, TEXTS) > 0
+    assert everything(own_weeks) == before
