@@ -430,9 +430,18 @@ class RunStore(Protocol):
         """The newest slot of the Plan that has a row of any status, runs by hand apart."""
 
     async def record_missed(
-        self, plan: Plan, slots: Sequence[Slot], *, status: RunStatus, now: datetime
+        self,
+        plan: Plan,
+        slots: Sequence[Slot],
+        *,
+        status: RunStatus,
+        now: datetime,
+        alert: Alert | None = None,
     ) -> int:
-        """Insert rows for slots that will not be run (missed, skipped); count the new ones."""
+        """Insert rows for slots that will not be run (missed, skipped); count the new ones.
+
+        The alert goes to the outbox in the same commit, where a row is new.
+        """
 
     async def save_sample(self, run: Run, sample: Sample, frozen: JsonObject) -> Run:
         """Commit the Sample with the frozen Policy, once; a second call changes nothing."""

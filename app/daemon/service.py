@@ -191,10 +191,10 @@ class Daemon:
             if known is None:
                 return
             missed.append(due)
-        if missed and await tools.store.record_missed(
-            plan, missed, status=RunStatus.MISSED, now=now
-        ):
-            await tools.alerts.enqueue(plan.name, [missed_alert(plan, missed)], [])
+        if missed:
+            await tools.store.record_missed(
+                plan, missed, status=RunStatus.MISSED, now=now, alert=missed_alert(plan, missed)
+            )
         if not is_stale:
             await self._request(plan, due)
 
@@ -202,11 +202,14 @@ class Daemon:
         tools = self._tools
         active = await tools.store.active_run(plan.name)
         if active is not None:
-            now = tools.clock.now()
-            if await tools.store.record_missed(plan, [due], status=RunStatus.SKIPPED, now=now):
-                is_held = await tools.store.holder(active.run_id) is not None
-                alert = skipped_alert(plan, due, active, is_held=is_held)
-                await tools.alerts.enqueue(plan.name, [alert], [])
+            is_held = await tools.store.holder(active.run_id) is not None
+            await tools.store.record_missed(
+                plan,
+                [due],
+                status=RunStatus.SKIPPED,
+                now=tools.clock.now(),
+                alert=skipped_alert(plan, due, active, is_held=is_held),
+            )
             return
         seed = tools.seed_for(plan, due)
         run = await tools.store.request(plan, due, Trigger.SCHEDULE, seed=seed)

@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import __version__
+from app.domain.alerts import Alert
 from app.domain.attempts import AttemptState, FailureClass, Purpose, Reply, SettledCalls, ShardRef
 from app.domain.cases import Case, Sample, Window
 from app.domain.errors import FenceLost, RunInProgress
@@ -33,6 +34,7 @@ from app.domain.json_values import JsonObject
 from app.domain.plans import Plan
 from app.domain.prices import CostCheck
 from app.domain.runs import ABANDONED, ClaimedShard, Run, RunStatus, Shard, Slot, SpendLine, Trigger
+from app.storage.alert_store import write_alerts
 from app.storage.case_rows import (
     case_of,
     case_row,
@@ -223,9 +225,18 @@ class PostgresRuns:
         return run_of(found).slot if found is not None else None
 
     async def record_missed(
-        self, plan: Plan, slots: Sequence[Slot], *, status: RunStatus, now: datetime
+        self,
+        plan: Plan,
+        slots: Sequence[Slot],
+        *,
+        status: RunStatus,
+        now: datetime,
+        alert: Alert | None = None,
     ) -> int:
-        """Insert rows for slots that will not be run (missed, skipped); count the new ones."""
+        """Insert rows for slots that will not be run (missed, skipped); count the new ones.
+
+        The alert goes to the outbox in the same commit, where a row is new.
+        """
         if not slots:
             return 0
         rows = [
@@ -245,7 +256,10 @@ class PostgresRuns:
                 .on_conflict_do_nothing(index_elements=["plan_name", "slot_key"])
                 .returning(RUNS.c.run_id)
             )
-            return len(inserted.all())
+            count = len(inserted.all())
+            if count and alert is not None:
+                await write_alerts(connection, plan.name, [alert], [], now=now)
+            return count
 
     # --- runs -----------------------------------------------------------------------------------
 

@@ -119,6 +119,24 @@ async def test_missed_slots_are_recorded_once(storage: Storage) -> None:
     assert {run.finished_at for run in missed} == {START}
 
 
+async def test_slots_that_are_missed_are_told_once_in_the_commit_that_records_them(
+    storage: Storage,
+) -> None:
+    alert = Alert(
+        key=f"{PLAN.name}/run", kind=AlertKind.RUN, news=News.NEW, run_id=None, title="m", lead="m"
+    )
+    await asyncio.gather(
+        *(
+            storage.runs.record_missed(
+                PLAN, [slot(0), slot(1)], status=RunStatus.MISSED, now=START, alert=alert
+            )
+            for _ in range(3)
+        )
+    )
+    waiting = await storage.alerts.lease_outbox(owner="us", now=storage.clock.now(), lease_s=9.0)
+    assert [item.alert for item in waiting] == [alert]
+
+
 # --- leases -------------------------------------------------------------------------------------
 
 

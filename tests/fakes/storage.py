@@ -370,7 +370,13 @@ class MemoryRuns:
         return max(slots, key=lambda slot: slot.key, default=None)
 
     async def record_missed(
-        self, plan: Plan, slots: Sequence[Slot], *, status: RunStatus, now: datetime
+        self,
+        plan: Plan,
+        slots: Sequence[Slot],
+        *,
+        status: RunStatus,
+        now: datetime,
+        alert: Alert | None = None,
     ) -> int:
         count = 0
         for slot in slots:
@@ -378,6 +384,8 @@ class MemoryRuns:
             if run is not None:
                 count += 1
                 self._put(replace(run, status=status, finished_at=now, error_code=status.value))
+        if count and alert is not None:
+            write_alerts(self.memory, plan.name, [alert], [], now=now)
         return count
 
     # --- runs ---------------------------------------------------------------------------------
