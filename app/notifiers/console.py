@@ -21,7 +21,7 @@ class ConsoleNotifier:
             self._stream.flush()
         except OSError as error:
             return Delivery(is_delivered=False, error=f"cannot write: {error.strerror}")
-        return Delivery(is_delivered=True, reference="console")
+        return Delivery(is_delivered=True)  # nothing that a later message could answer in
 
     async def check(self) -> tuple[str, ...]:
         """Nothing can be wrong with a console."""
