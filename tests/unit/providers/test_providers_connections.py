@@ -160,6 +160,6 @@ async def test_a_name_that_leads_to_a_metadata_service_gets_no_byte(
     request = httpx2.Request("POST", "http://innocent.example/v1/messages", content=b"prompt")
     carrier = Transport(SystemClock(), concurrency=1, is_tls=False)
     with pytest.raises(ForbiddenAddress):
-        await carrier.handle_async_request(request)
+        await asyncio.wait_for(carrier.handle_async_request(request), timeout=20)
     assert transport.written == []
     assert transport.is_over
