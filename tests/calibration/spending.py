@@ -41,6 +41,8 @@ SIX_MIXED = World(
     is_null=False,
 )
 
+NOISY_CORRELATION = 0.2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spending:
@@ -94,12 +96,17 @@ def margin_of_six() -> World:
     )
 
 
-def price_cut(week: int) -> World:
-    """Return a twin, too dear to be worth its Cases, whose price is halved in a week (from 1)."""
+def price_cut(week: int, *, is_noisy: bool = False) -> World:
+    """Return a twin, too dear to be worth its Cases, whose price is halved in a week (from 1).
+
+    A noisy judge raises the standard deviation of the score's difference from .24 to .32.
+    """
+    world = WORLDS["price-cut"]
     return replace(
-        WORLDS["price-cut"],
+        world,
         name=f"price-cut-{week}",
         price=lambda number: 1.0 if number < week - 1 else 0.5,
+        score_correlation=NOISY_CORRELATION if is_noisy else world.score_correlation,
     )
 
 

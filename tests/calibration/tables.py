@@ -245,8 +245,8 @@ def spending(size: Size) -> Table:
             label = f"six mixed, n = {n}: {says}"
             cells = (_found(run.alerted[:, column]) for run in (full, lean))
             rows.append((label, f"{lean.calls:.2f}", *cells, false))
-        for week in (5, CHANGE_WEEK):
-            world = price_cut(week)
+        for week, is_noisy in ((5, False), (CHANGE_WEEK, False), (5, True)):
+            world = price_cut(week, is_noisy=is_noisy)
             full, lean = (
                 spend(
                     world,

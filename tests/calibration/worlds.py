@@ -68,7 +68,8 @@ class Candidate:
 class World:
     """A stream of weeks with known truth.
 
-    `scores` draws quality for given means, `change(week, candidate)` moves a candidate over time,
+    `scores` draws quality for given means (graded ones correlate between models by
+    `score_correlation` before they are rounded to levels), `change(week, candidate)` moves a candidate over time,
     `price(week)` multiplies candidates' costs from then on (stored usage is re-priced), and
     `hide_worst` leaves a share of replies unscored, the worst ones. `dear_tail` gives the
     candidates' costs a log-normal tail of their own, `dear_calls` makes a share of their calls so
@@ -81,6 +82,7 @@ class World:
     candidates: tuple[Candidate, ...]
     primary: Candidate = field(default_factory=Candidate)
     scores: str = "graded"
+    score_correlation: float = SCORE_LATENT_CORRELATION
     flips: tuple[float, float] = (0.0, 0.0)
     turns: int = 1
     icc: float = 0.0
@@ -160,7 +162,7 @@ class World:
 
 def graded(world: World, rng: np.random.Generator, shape: tuple[int, int], means: Floats) -> Floats:
     """Scores on five levels with exactly these means."""
-    r = SCORE_LATENT_CORRELATION
+    r = world.score_correlation
     common = _clustered(rng, (*shape, 1), world.turns, world.icc)
     latent = np.sqrt(r) * common + np.sqrt(1 - r) * _clustered(
         rng, (*shape, len(means)), world.turns, world.icc
