@@ -115,9 +115,9 @@ def _assert_documented(scrape: Scrape) -> None:
 def _lines_about_runs(log: str) -> list[dict[str, object]]:
     """Lines of ours that tell of a run, a shard or a message; each whole line must be JSON."""
     lines = [json.loads(line) for line in log.splitlines(keepends=True) if line.endswith("\n")]
-    apart = ("serving", "stopped", "pruned")
+    of_the_service = ("serving", "stopping", "stopped", "pruned")
     return [
         line
         for line in lines
-        if str(line["logger"]).startswith("app.") and line["event"] not in apart
+        if str(line["logger"]).startswith("app.") and line["event"] not in of_the_service
     ]
