@@ -57,7 +57,7 @@ from app.ports import (
     RunStore,
 )
 from app.replay.load import ClosedLoad, Load, PoissonLoad
-from app.replay.shards import CASES_PER_SHARD, shards_for
+from app.replay.shards import CALLS_PER_SLOT_SHARED, CASES_PER_SHARD, shards_for
 from app.run_tools import HandOut, Progress, RunTools
 from app.sampling.redaction import Redactor
 from app.settings import Settings
@@ -659,7 +659,8 @@ def _shards_at_once(plan: Plan, most_calls: int | None) -> int:
         endpoint.concurrency if most_calls is None else min(most_calls, endpoint.concurrency)
         for endpoint in endpoints.values()
     )
-    return shards_for(slots, CASES_PER_SHARD * len(plan.contestants))
+    calls = CASES_PER_SHARD * len(plan.contestants)
+    return shards_for(slots, calls, per_slot=CALLS_PER_SLOT_SHARED)
 
 
 async def free_abandoned(run_id: str, runs: RunStore) -> None:

@@ -11,7 +11,9 @@ from app.domain.runs import Shard
 from app.ports import Clock
 
 CASES_PER_SHARD = 5
-_CALLS_PER_SLOT = 6
+CALLS_PER_SLOT = 6
+#: Fewer beside other workers: what one has begun, another that has nothing left cannot do.
+CALLS_PER_SLOT_SHARED = 4
 _STORAGE_PAUSE_S = 2.0
 
 
@@ -38,13 +40,13 @@ def shards_at_once(shards: Sequence[Shard], slots: int) -> int:
     return shards_for(slots, calls)
 
 
-def shards_for(slots: int, calls: int) -> int:
+def shards_for(slots: int, calls: int, *, per_slot: int = CALLS_PER_SLOT) -> int:
     """How many shards of so many replayed calls must be open to keep every slot busy.
 
-    Six calls per slot: a shard ends with its slowest judgement, and until the next one opens the
-    others must have enough left to do. Everything beyond only holds replies in memory.
+    A shard ends with its slowest judgement, and until the next one opens the others must have
+    enough left to do. Everything beyond only holds replies in memory.
     """
-    return max(2, -(-_CALLS_PER_SLOT * slots // max(1, calls)))
+    return max(2, -(-per_slot * slots // max(1, calls)))
 
 
 async def work_in_process(
