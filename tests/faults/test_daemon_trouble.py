@@ -493,9 +493,8 @@ def test_a_second_signal_ends_the_service_at_once_and_the_run_is_resumed(
         assert made.lost_results() == 0
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_leader_of_a_process_group_ends_cleanly_on_either_signal(
     number: signal.Signals, tmp_path: Path, database_url: str
 ) -> None:
