@@ -69,7 +69,7 @@ def test_the_interval_on_d_covers_as_stated(n: int) -> None:
 @pytest.mark.parametrize("n", [30, 100, 300])
 def test_the_interval_on_r_covers_under_heavy_tails(name: str, n: int) -> None:
     _, _, r = coverage(WORLDS[name], n, 1000, 1)
-    assert r >= 0.92 - 2 * np.sqrt(0.92 * 0.08 / 1000)
+    assert r >= 0.92
 
 
 def test_adaptive_spending_halves_the_bill_without_delaying_what_it_finds() -> None:
