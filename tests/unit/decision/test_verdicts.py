@@ -5,10 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from app.decision import sentences
 from app.decision.looks import Look, Rules, look_at, rules_of
 from app.decision.verdicts import verdict_of
 from app.domain.plans import Policy
 from app.domain.results import CandidateState, VerdictKind
+from app.stats.estimates import Estimate
 from app.stats.evidence import Evidence, pair_evidence
 
 RULES = rules_of(Policy(), candidates=2)
@@ -164,3 +166,46 @@ def test_no_sentence_claims_equality_from_absence_of_a_difference() -> None:
         text = " ".join(verdict_of(look(week), RULES).reasons).lower()
         assert "no significant difference" not in text
         assert "equal" not in text
+
+
+def interval(low: float, high: float) -> Estimate:
+    return Estimate(point=(low + high) / 2, low=low, high=high, confidence=0.95, n=9)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [
+        (0.31, 0.44, "31–44 % lower"),
+        (-39.0, -24.0, "25 to 40 times as high"),
+        (-2e9, -24.0, "25 to over 1,000 times as high"),
+        (-2e9, 0.5, "between 50 % of the primary's and over 1,000 times as high"),
+    ],
+)
+def test_a_bill_beyond_all_measure_is_told_without_a_row_of_digits(
+    low: float, high: float, says: str
+) -> None:
+    assert sentences.saving_range(interval(low, high)) == says
+
+
+def test_a_ratio_beyond_all_measure_is_told_without_a_row_of_digits() -> None:
+    assert sentences.ratio(interval(0.5, 1.5)) == "1.00 (0.50–1.50)"
+    assert sentences.ratio(interval(2.0, 1e300)) == "over 1,000 (2.00–over 1,000)"
+
+
+def test_a_worse_and_dearer_candidate_is_not_called_better_value() -> None:
+    verdict = verdict_of(look(pairs(quality=-0.3, cost=2.0)), RULES)
+
+    assert verdict.kind is VerdictKind.WORSE
+    assert "higher." in verdict.reasons[1]
+
+
+def test_next_to_no_quality_has_no_cost_per_quality_point() -> None:
+    n = 60
+    q_c, q_p = np.full(n, 1e-30), np.full(n, 0.8)
+    week = pair_evidence(np.full(n, 0.01), np.full(n, 0.02), q_c, q_p)
+
+    found = look(week)
+
+    assert found.result is not None
+    assert found.result.value_ratio is None
+    assert found.result.windows[0].refusal is not None
