@@ -21,7 +21,8 @@ def test_two_processes_keep_to_the_rate_of_one_endpoint(tmp_path: Path, database
         apart = interleaved(made)
         assert len(arrivals) >= 50
         assert arrivals[-1] - arrivals[0] >= 0.85 * SPACING_S * (len(arrivals) - 1)
-        assert most_within(2.0, arrivals) <= 1.3 * 2.0 * RATE_PER_S
+        # A machine that pauses a process lets calls arrive bunched; without a rate all 60 would.
+        assert most_within(2.0, arrivals) <= 1.75 * 2.0 * RATE_PER_S
         assert apart >= 10
         note(
             "rate of 600 a minute, two processes",
