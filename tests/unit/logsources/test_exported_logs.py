@@ -17,6 +17,7 @@ from app.logsources.exported_records import READINGS
 from app.logsources.file import FileLogs
 from app.logsources.log_apis import LogApi, open_api
 from app.sampling.draw import DrawRequest, draw_sample
+from tests.fakes.listings import MemoryListings
 from tests.fakes.log_apis import KEYS, LANGFUSE_KEYS, FakeApi, Kept
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -64,6 +65,25 @@ async def test_a_listing_that_broke_off_goes_on_where_it_ended(product: str) -> 
     await logs.close()
     assert frame.total == len(ROWS)
     assert len(api.requests) == 4  # three pages, the second twice
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_kept_pages_hold_no_text_and_spare_another_process_the_listing(product: str) -> None:
+    api, store = FakeApi(product, ROWS), MemoryListings()
+    settings = LogSettings(preset=product)
+    first = ApiLogs(settings, opened(api), store)
+    assert (await first.frame(WINDOW, by=())).total == len(ROWS)
+    await first.close()
+    listed = len(api.requests)
+    kept = str(store.kept)
+    assert "fine" not in kept
+    assert "prompt" not in kept
+    second = ApiLogs(settings, opened(api), store)
+    assert (await second.frame(WINDOW, by=())).total == len(ROWS)
+    assert len(api.requests) == listed
+    (row,) = await second.draw(WINDOW, seed=1, by=(), quota={"": 1}, offset={})
+    await second.close()
+    assert "prompt" in str(row.fields)
 
 
 async def test_a_busy_api_is_asked_again_after_the_wait_it_names() -> None:
