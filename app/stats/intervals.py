@@ -10,13 +10,13 @@ size for a share); Efron & Tibshirani (1993), An Introduction to the Bootstrap, 
 (bootstrap-t); David & Nagaraja (2003), Order Statistics, section 7.1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, exp, log, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from app.stats.arrays import (
@@ -32,9 +32,12 @@ from app.stats.estimates import Estimate
 from app.stats.evidence import COST_C, COST_P, NO_VARIANCE, QUALITY_C, QUALITY_P, Moments
 from app.stats.switch_tests import is_supported, value_ratio, value_refusal
 
+Counts = NDArray[np.uint16]
+
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
 SEED = 20_261
+_CELLS_AT_ONCE = 250_000
 
 MAX_UNDEFINED_SHARE = 0.005
 """Resamples in which a ratio may be undefined (nothing to divide by) before it has no interval."""
@@ -419,19 +422,16 @@ class _Bootstrap:
     """Resampled column sums, and the second moments that studentise each resample."""
 
     sample: _Sample
-    counts: FloatArray
+    counts: Counts
     sums: FloatArray
     weight: FloatArray
 
     @classmethod
     def of(cls, sample: _Sample) -> "_Bootstrap":
         counts = resampled_counts(sample.sizes)
-        return cls(
-            sample=sample,
-            counts=counts,
-            sums=counts @ sample.totals,
-            weight=counts @ sample.weight,
-        )
+        columns = np.column_stack((sample.totals, sample.weight))
+        sums = np.concatenate([part @ columns for _, part in _in_parts(counts)])
+        return cls(sample=sample, counts=counts, sums=sums[:, :-1], weight=sums[:, -1])
 
     def deviations(self, gradient: FloatArray, *, extended: bool = False) -> FloatArray:
         """Return the standard error of gradient . sums within each resample.
@@ -446,15 +446,31 @@ class _Bootstrap:
         k = columns.shape[1]
         upper = [(i, j) for i in range(k) for j in range(i, k)]
         products = np.stack([columns[:, i] * columns[:, j] for i, j in upper], axis=1)
-        variance = np.zeros(len(self.counts))
+        return np.concatenate(
+            [
+                self._deviations(part, gradient[rows], columns, products, upper)
+                for rows, part in _in_parts(self.counts)
+            ]
+        )
+
+    def _deviations(
+        self,
+        counts: FloatArray,
+        gradient: FloatArray,
+        columns: FloatArray,
+        products: FloatArray,
+        upper: Sequence[tuple[int, int]],
+    ) -> FloatArray:
+        """The standard errors of some of the resamples."""
+        variance = np.zeros(len(counts))
         start = 0
         for size in self.sample.sizes:
             part = slice(start, start + size)
             start += size
             if size < 2:
                 continue
-            second = self.counts[:, part] @ products[part]
-            first = self.counts[:, part] @ columns[part]
+            second = counts[:, part] @ products[part]
+            first = counts[:, part] @ columns[part]
             for column, (i, j) in enumerate(upper):
                 scatter = second[:, column] - first[:, i] * first[:, j] / size
                 double = 1.0 if i == j else 2.0
@@ -462,10 +478,10 @@ class _Bootstrap:
         return np.sqrt(np.maximum(variance, 0.0))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def resampled_counts(
     sizes: tuple[int, ...], *, resamples: int = RESAMPLES, seed: int = SEED
-) -> FloatArray:
+) -> Counts:
     """Return how often each conversation is drawn in each resample, strata side by side.
 
     The same sizes always give the same draws: every model of a Run is resampled alike.
@@ -479,17 +495,32 @@ def resampled_counts(
         Shape (resamples, sum(sizes)), read-only; each row sums to sum(sizes).
 
     >>> resampled_counts((3, 2), resamples=4).sum(axis=1).tolist()
-    [5.0, 5.0, 5.0, 5.0]
+    [5, 5, 5, 5]
     """
     rng = np.random.default_rng(seed)
-    parts = []
+    counts = np.empty((resamples, sum(sizes)), dtype=np.uint16)
+    start = 0
     for size in sizes:
-        drawn = rng.integers(0, size, (resamples, size)) + np.arange(resamples)[:, None] * size
-        counted = np.bincount(drawn.ravel(), minlength=resamples * size)
-        parts.append(counted.reshape(resamples, size))
-    counts = np.concatenate(parts, axis=1).astype(np.float64)
+        for rows in _parts(resamples, size):
+            many = rows.stop - rows.start
+            drawn = rng.integers(0, size, (many, size)) + np.arange(many)[:, None] * size
+            counted = np.bincount(drawn.ravel(), minlength=many * size)
+            counts[rows, start : start + size] = counted.reshape(many, size)
+        start += size
     counts.setflags(write=False)
     return counts
+
+
+def _in_parts(counts: Counts) -> Iterator[tuple[slice, FloatArray]]:
+    """The resamples as numbers to calculate with, some rows at a time: memory stays flat in n."""
+    for rows in _parts(*counts.shape):
+        yield rows, counts[rows].astype(np.float64)
+
+
+def _parts(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of about a quarter of a million cells."""
+    step = max(1, _CELLS_AT_ONCE // max(columns, 1))
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def _sample(
@@ -606,12 +637,12 @@ def _percentile_draws(
     masses = np.asarray(np.bincount(group, weights=w), dtype=np.float64)
     rank[np.lexsort((_rank_key(masses), _rank_key(sums)))] = np.arange(groups)
     order = np.argsort(values, kind="stable")
-    counts = resampled_counts((groups,), seed=seed)
-    mass = counts[:, rank[group[order]]] * w[order]
-    cumulative = np.cumsum(mass, axis=1)
-    reached = np.asarray(cumulative >= share * cumulative[:, -1:] * (1 - 1e-12))
-    position = reached.argmax(axis=1)
-    return np.asarray(values[order][position], dtype=np.float64)
+    drawn = []
+    for _, counts in _in_parts(resampled_counts((groups,), seed=seed)):
+        cumulative = np.cumsum(counts[:, rank[group[order]]] * w[order], axis=1)
+        reached = np.asarray(cumulative >= share * cumulative[:, -1:] * (1 - 1e-12))
+        drawn.append(values[order][reached.argmax(axis=1)])
+    return np.concatenate(drawn)
 
 
 def _order_statistic_draws(values: FloatArray, share: float, seed: int) -> FloatArray:
