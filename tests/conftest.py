@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from app.domain.errors import StorageUnavailable
 from app.storage.binaries import find_binaries, server_account
@@ -16,6 +17,11 @@ from app.storage.postgres_server import PostgresServer, start_server
 from tests.fixtures import postgres
 
 _BACKEND = pytest.StashKey[postgres.Backend]()
+
+# What a check finds must not hang on the day; --hypothesis-profile=searching looks for new examples.
+settings.register_profile("searching", deadline=None)
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

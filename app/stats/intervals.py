@@ -61,7 +61,8 @@ def quality_difference(moments: Moments, *, confidence: float = CONFIDENCE) -> E
     """
     cov = moments.cov
     variance = cov[QUALITY_C][QUALITY_C] + cov[QUALITY_P][QUALITY_P] - 2 * cov[QUALITY_C][QUALITY_P]
-    point = moments.mean[QUALITY_C] - moments.mean[QUALITY_P]
+    # Scores lie on few steps: what is shown must not hang on the order of adding them up.
+    point = round(moments.mean[QUALITY_C] - moments.mean[QUALITY_P], 12)
     n = max(1, round(moments.n_eff))
     if variance <= NO_VARIANCE:
         low, high = _unseen(point, min(moments.n_eff, moments.clusters), confidence, (-1.0, 1.0))

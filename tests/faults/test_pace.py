@@ -23,7 +23,7 @@ def test_two_processes_keep_to_the_rate_of_one_endpoint(tmp_path: Path, database
         assert arrivals[-1] - arrivals[0] >= 0.85 * SPACING_S * (len(arrivals) - 1)
         # A machine that pauses a process lets calls arrive bunched; without a rate all 60 would.
         assert most_within(2.0, arrivals) <= 1.75 * 2.0 * RATE_PER_S
-        assert apart >= 10
+        assert apart >= 3  # one of them begins alone
         note(
             "rate of 600 a minute, two processes",
             calls=len(arrivals),

@@ -25,6 +25,7 @@ from tests.faults.rig import CONCURRENCY, Rig, note, rig, weekly
 SUNDAY = datetime(2026, 3, 1, 6, 1, tzinfo=UTC)
 
 
+@pytest.mark.slow
 def test_a_killed_workers_shards_are_taken_over_and_the_endpoint_never_sees_more_calls_than_allowed(
     tmp_path: Path, database_url: str
 ) -> None:
