@@ -1,6 +1,7 @@
 """The sandbox embeds texts: the same vector every time, near where words are shared."""
 
 import math
+import time
 from typing import Any
 
 import httpx
@@ -68,6 +69,14 @@ def test_an_unknown_model_is_a_404(http: httpx.Client, gateway: Gateway) -> None
     assert asked(http, model="nobody").status_code == 404
 
 
+def logged(gateway: Gateway, count: int) -> list[Any]:
+    """The logged calls; the last is written just after its answer has gone out."""
+    deadline = time.monotonic() + 5
+    while len(gateway.calls.rows()) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return list(gateway.calls.rows())
+
+
 def test_faults_happen_here_too_and_the_call_is_logged(
     http: httpx.Client, gateway: Gateway
 ) -> None:
@@ -75,7 +84,7 @@ def test_faults_happen_here_too_and_the_call_is_logged(
     gateway.world = with_model(gateway.world, JUDGE, ModelSpec(faults=(fault,)))
 
     assert [asked(http).status_code for _ in range(2)] == [429, 200]
-    rows = gateway.calls.rows()
+    rows = logged(gateway, 2)
     assert [(row["api"], row["status"], row["is_paid"]) for row in rows] == [
         ("embeddings", 429, False),
         ("embeddings", 200, True),
