@@ -34,7 +34,6 @@ class Outcome:
     judge_usd: Decimal = Decimal(0)
     month_usd: Decimal = Decimal(0)
     bills: Sequence[CostCheck] = ()
-    requests_per_week: float = 0.0
     next_slot: Slot | None = None
     incomplete: str | None = None
     finishing_usd: Decimal | None = None

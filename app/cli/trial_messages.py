@@ -137,7 +137,6 @@ def _outcome(plan: Plan, now: datetime) -> Outcome:
         models_usd=Decimal("11.90"),
         judge_usd=Decimal("2.30"),
         month_usd=Decimal("56.80"),
-        requests_per_week=42_000,
         next_slot=upcoming[0] if upcoming else None,
     )
 
