@@ -32,7 +32,7 @@ from app.stats.estimates import Estimate
 from app.stats.evidence import COST_C, COST_P, NO_VARIANCE, QUALITY_C, QUALITY_P, Moments
 from app.stats.switch_tests import is_supported, value_ratio, value_refusal
 
-Counts = NDArray[np.uint16]
+Counts = NDArray[np.uint8]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
@@ -499,7 +499,7 @@ def resampled_counts(
     [5, 5, 5, 5]
     """
     rng = np.random.default_rng(seed)
-    counts = np.empty((resamples, sum(sizes)), dtype=np.uint16)
+    counts = np.empty((resamples, sum(sizes)), dtype=np.uint8)
     start = 0
     for size in sizes:
         for rows in _parts(resamples, size):
