@@ -1,7 +1,9 @@
 """The program's entry: `switchwise` and `python -m app`."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> None:
@@ -9,6 +11,9 @@ def main() -> None:
     from app.cli.commands import build_app
     from app.domain.errors import SwitchwiseError
 
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` and its like stay obeyed
+            signal.signal(number, _end)
     try:
         build_app()(prog_name="switchwise")
     except SwitchwiseError as error:
@@ -23,6 +28,11 @@ def main() -> None:
         sys.stderr.write("switchwise: a bug, told without the values that were at hand:\n")
         sys.stderr.write("".join(f"  {line}\n" for line in where_it_broke(error)))
         sys.exit(1)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """Leave as after an exception, so that processes begun here are ended too."""
+    sys.exit(128 + number)
 
 
 def _told(error: Exception) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import psycopg
@@ -25,6 +26,7 @@ from app.wiring import (
     RunOptions,
     Storage,
     deliver_alerts,
+    load_sdk,
     open_storage,
     owner_name,
     results_database,
@@ -84,6 +86,7 @@ def demonstrate(
     home.mkdir(parents=True, exist_ok=True)
     clock_file = home / "demo-clock"
     own = settings.model_copy(update={"home": home, "clock_file": clock_file})
+    Thread(target=load_sdk, name="load SDK", daemon=True).start()
     write_clock(clock_file, SystemClock().now())
     with results_database(own) as dsn:
         _make_room(dsn)
