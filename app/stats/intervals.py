@@ -479,7 +479,7 @@ class _Bootstrap:
         return np.sqrt(np.maximum(variance, 0.0))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def resampled_counts(
     sizes: tuple[int, ...], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Counts:

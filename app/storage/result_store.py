@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from decimal import Decimal
+from sys import intern
 from typing import Any
 
 from sqlalchemy import Row, RowMapping, insert, select, text, update
@@ -40,6 +41,9 @@ from app.storage.tables import (
     RUNS,
     SCORES,
 )
+
+#: Rows that a large Run has by the ten thousand are read by a cursor: memory holds a part of them.
+_BY_PARTS = {"yield_per": 1000}
 
 #: One row per Case and model: what its Attempts cost, and how the last of them ended. A model that
 #: a finished shard was to call and that has no final Attempt was held back by its breaker.
@@ -80,12 +84,12 @@ class PostgresResults(PostgresRuns):
         for record in await self.scores(run_id):
             scores.setdefault((record.case_id, record.model_name), []).append(record)
         async with self._database.transaction() as connection:
-            calls = (await connection.execute(_CALLS, {"run_id": run_id})).all()
-        return [
-            _case_result(call, scores.get((call.case_id, call.model_name), []))
-            for call in calls
-            if call.is_ended or call.is_shard_done
-        ]
+            calls = await connection.stream(_CALLS, {"run_id": run_id}, execution_options=_BY_PARTS)
+            return [
+                _case_result(call, scores.pop((call.case_id, call.model_name), []))
+                async for call in calls
+                if call.is_ended or call.is_shard_done
+            ]
 
     async def repriced_results(
         self, run_id: str, prices: Mapping[str, Price]
@@ -118,8 +122,8 @@ class PostgresResults(PostgresRuns):
         """Every score of the Run, canaries included."""
         query = select(SCORES).where(SCORES.c.run_id == run_id)
         async with self._database.transaction() as connection:
-            rows = await connection.execute(query)
-            return [score_record(row) for row in rows.mappings()]
+            rows = await connection.stream(query, execution_options=_BY_PARTS)
+            return [score_record(row) async for row in rows.mappings()]
 
     async def document(self, run_id: str) -> JsonObject | None:
         """The Run's immutable document."""
@@ -300,9 +304,9 @@ def score_record(row: RowMapping) -> ScoreRecord:
         result = Score(value=row["score"], reason=row["reason"] or "", detail=row["detail"] or {})
     return ScoreRecord(
         case_id=row["case_id"],
-        model_name=row["model_name"],
-        evaluator=row["evaluator"],
-        evaluator_version=row["evaluator_version"],
+        model_name=intern(row["model_name"]),
+        evaluator=intern(row["evaluator"]),
+        evaluator_version=intern(row["evaluator_version"]),
         result=result,
         is_gate=row["is_gate"],
         weight=row["weight"],
