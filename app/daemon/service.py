@@ -8,11 +8,10 @@ import asyncio
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -155,23 +154,32 @@ class Daemon:
 
     async def tick(self) -> None:
         """Look at every plan once: new slots, Runs nobody holds."""
-        for plan in self._plans:
-            await self._let_go(plan)
-            if plan.schedule is not None:
-                await self._request_due(plan)
-            await self._work_orphans(plan)
+        await self._look_at_each("tick failed", self._tick_plan)
         self._next_due = self._earliest_slot()
 
     async def look(self) -> None:
         """Work what nobody holds; slots are the tick's."""
-        for plan in self._plans:
-            await self._let_go(plan)
-            await self._work_orphans(plan)
+        await self._look_at_each("look failed", self._look_at)
 
     async def idle(self) -> None:
         """Return when no Run is being worked here."""
         while self._working:
             await asyncio.wait(set(self._working.values()))
+
+    async def _look_at_each(self, failed: str, look: Callable[[Plan], Awaitable[None]]) -> None:
+        """Look at one plan after the other: trouble with one holds up no other."""
+        troubles = [await self._trouble_of(look(plan), failed, plan.name) for plan in self._plans]
+        self.health.last_error = next((trouble for trouble in troubles if trouble), None)
+
+    async def _tick_plan(self, plan: Plan) -> None:
+        await self._let_go(plan)
+        if plan.schedule is not None:
+            await self._request_due(plan)
+        await self._work_orphans(plan)
+
+    async def _look_at(self, plan: Plan) -> None:
+        await self._let_go(plan)
+        await self._work_orphans(plan)
 
     # --- slots --------------------------------------------------------------------------------
 
@@ -294,26 +302,27 @@ class Daemon:
     # --- around -------------------------------------------------------------------------------
 
     async def _tick_safely(self) -> None:
-        """One tick; trouble with the database is logged and the next look tries again."""
+        """One tick at a time; when it met trouble the next look ticks again."""
         async with self._ticking:
             began = self._tools.clock.monotonic()
-            if await self._reached(self.tick(), "tick failed"):
+            await self.tick()
+            if self.health.last_error is None:
                 self.health.ticked_at = began
 
-    async def _reached(self, work: Coroutine[Any, Any, None], failed: str) -> bool:
-        """Do the work; False, and a line in the log, when it could not be done."""
+    async def _trouble_of(
+        self, work: Awaitable[object], failed: str, plan: str | None = None
+    ) -> str | None:
+        """Do the work; what kept it from being done is logged, and its kind returned."""
+        log = _log if plan is None else _log.bind(plan=plan)
         try:
             await work
         except SwitchwiseError as error:
-            self.health.last_error = type(error).__name__
-            _log.warning(failed, error=type(error).__name__, reason=str(error))
-            return False
-        except Exception as error:  # noqa: BLE001 - a bug must show in /healthz, not end the watch
-            self.health.last_error = type(error).__name__
-            _log.error(failed, error=type(error).__name__, frames=_frames(error))
-            return False
-        self.health.last_error = None
-        return True
+            log.warning(failed, error=type(error).__name__, reason=str(error))
+            return type(error).__name__
+        except Exception as error:  # noqa: BLE001 - a bug must show, not end the service
+            log.error(failed, error=type(error).__name__, frames=_frames(error))  # noqa: TRY400 - a traceback would quote texts
+            return type(error).__name__
+        return None
 
     async def _watch(self) -> None:
         """Tick at once when a slot falls due; between ticks look for Runs nobody holds."""
@@ -331,7 +340,7 @@ class Daemon:
                 if self.health.last_error is not None:
                     await self._tick_safely()
                 else:
-                    await self._reached(self.look(), "look failed")
+                    await self.look()
 
     async def _feel_lag(self) -> None:
         """Note each second how late the event loop wakes us."""
@@ -356,26 +365,21 @@ class Daemon:
         """Remove old rows; trouble is logged and tomorrow tries again."""
         if self._tools.housekeep is None or self._tools.stop.is_set():
             return
-        try:
-            await self._tools.housekeep()
-        except SwitchwiseError as error:
-            _log.warning("housekeeping failed", error=type(error).__name__, reason=str(error))
+        await self._trouble_of(self._tools.housekeep(), "housekeeping failed")
 
     async def _deliver_until_stopped(self) -> None:
         """Deliver what is due; what was given up is tried once more: it may have been mended."""
-        tools = self._tools
         is_retried = False
         while True:
-            try:
-                if not is_retried:
-                    await self._retry_given_up()
-                    is_retried = True
-                await deliver_due(
-                    tools.alerts, tools.notifiers, owner=tools.owner, clock=tools.clock
-                )
-            except SwitchwiseError as error:
-                _log.warning("delivery failed", error=type(error).__name__, reason=str(error))
+            if not is_retried:
+                trouble = await self._trouble_of(self._retry_given_up(), "delivery failed")
+                is_retried = trouble is None
+            await self._trouble_of(self._deliver_due(), "delivery failed")
             await asyncio.sleep(OUTBOX_S)
+
+    async def _deliver_due(self) -> None:
+        tools = self._tools
+        await deliver_due(tools.alerts, tools.notifiers, owner=tools.owner, clock=tools.clock)
 
     async def _retry_given_up(self) -> None:
         for plan in self._plans:
@@ -391,12 +395,7 @@ class Daemon:
             task.cancel()
         with suppress(SwitchwiseError, TimeoutError):
             async with asyncio.timeout(3.0):
-                await deliver_due(
-                    self._tools.alerts,
-                    self._tools.notifiers,
-                    owner=self._tools.owner,
-                    clock=self._tools.clock,
-                )
+                await self._deliver_due()
 
 
 def _frames(error: Exception) -> list[str]:

@@ -5,7 +5,7 @@ or too late, finds its shard done or its Fence gone.
 """
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from procrastinate.worker import Worker
 
 from app.domain.errors import SchemaMismatch, StorageUnavailable
+from app.workers.owners import is_gone
 from app.workers.shares import Place
 
 SCHEMA = "switchwise_queue"
@@ -27,6 +28,8 @@ STALLED_S = 15.0
 GRACE_S = 15.0
 _TASK = "work_shard"
 _FETCH_S = 2.0
+_FETCHER = "fetcher "
+"""Before the queue's own number of a worker: the place that tells whose process that is."""
 _CONNECT: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -90,13 +93,24 @@ MayWork = Callable[[str], bool]
 
 
 class _OpenQueues(JobManager):
-    """Fetches jobs only of queues that may be worked now, asked anew each time."""
+    """Fetches jobs only of queues that may be worked now, asked anew each time.
+
+    Attributes:
+        announce: Called before the first job is fetched under a number.
+    """
 
     may_work: MayWork = staticmethod(lambda _queue: True)
+    announce: Callable[[int], Awaitable[None]]
+    _announced: int | None = None
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         wanted = [queue for queue in queues or () if self.may_work(queue)]
-        return await super().fetch_job(wanted, worker_id) if wanted else None
+        if not wanted:
+            return None
+        if worker_id != self._announced:
+            await self.announce(worker_id)
+            self._announced = worker_id
+        return await super().fetch_job(wanted, worker_id)
 
 
 class ShardQueue:
@@ -118,6 +132,7 @@ class ShardQueue:
         )
         self._app = procrastinate.App(connector=self._connector)
         self._jobs = self._app.job_manager = _OpenQueues(self._connector)
+        self._jobs.announce = self._announce
         self._work: Work | None = None
         self._task = self._app.task(name=_TASK, retry=_WhenAsked())(self._run)
         self._worker: Worker | None = None
@@ -177,12 +192,21 @@ class ShardQueue:
         )
 
     async def stalled(self, queue: str) -> Sequence[StalledJob]:
-        """Jobs of workers that died; nobody runs them until they are given back."""
+        """Jobs of workers that died; nobody runs them until they are given back.
+
+        A worker is dead when it was silent for long, or when its process is certainly gone.
+        """
+        rows = await self._rows(_FETCHERS, prefix=_FETCHER)
+        gone = [int(row["what"][len(_FETCHER) :]) for row in rows if is_gone(row["worker"])]
         with _in_our_words():
-            found = await self._app.job_manager.get_stalled_jobs(
-                queue=queue, seconds_since_heartbeat=STALLED_S
+            found = list(
+                await self._jobs.get_stalled_jobs(queue=queue, seconds_since_heartbeat=STALLED_S)
             )
-        return [StalledJob(job=job) for job in found]
+            for worker_id in gone:
+                found += await self._jobs.list_jobs_async(
+                    queue=queue, status="doing", worker_id=worker_id
+                )
+        return [StalledJob(job=job) for job in {job.id: job for job in found}.values()]
 
     async def give_back(self, stalled: StalledJob) -> None:
         """Let others run the job of a dead worker."""
@@ -232,9 +256,12 @@ class ShardQueue:
     async def places(self, names: Iterable[str]) -> Mapping[str, Place]:
         """Say that we live, and learn our place among the live workers of each name."""
         wanted = sorted(names)
-        await self._rows(_SAY_WE_LIVE, worker=self._name, names=wanted, heartbeat_s=HEARTBEAT_S)
+        await self._say_we_live([*wanted, *self._fetcher()])
         rows = await self._rows(_LIVING, names=wanted, stalled_s=STALLED_S)
-        living = {str(row["what"]): list(row["workers"]) for row in rows}
+        living = {
+            str(row["what"]): [worker for worker in row["workers"] if not is_gone(worker)]
+            for row in rows
+        }
         return {
             name: Place(place=workers.index(self._name), workers=len(workers))
             for name, workers in living.items()
@@ -244,6 +271,18 @@ class ShardQueue:
     async def leave(self) -> None:
         """Let the others have our places, and forget workers that were not seen for long."""
         await self._rows(_LEAVE, worker=self._name)
+
+    def _fetcher(self) -> Iterator[str]:
+        """Under which name jobs are fetched here, once they are."""
+        if self._worker is not None and self._worker.worker_id is not None:
+            yield f"{_FETCHER}{self._worker.worker_id}"
+
+    async def _announce(self, worker_id: int) -> None:
+        """Tell whose process it is that fetches under this number."""
+        await self._say_we_live([f"{_FETCHER}{worker_id}"])
+
+    async def _say_we_live(self, names: Sequence[str]) -> None:
+        await self._rows(_SAY_WE_LIVE, worker=self._name, names=names, heartbeat_s=HEARTBEAT_S)
 
     async def _run(self, run_id: str, shard_no: int, holder: str) -> None:
         if self._work is None:
@@ -269,6 +308,9 @@ _LIVING = """
     WHERE what = ANY(%(names)s::text[])
       AND abs(extract(epoch FROM clock_timestamp() - seen_at)) < %(stalled_s)s
     GROUP BY what
+"""
+_FETCHERS = """
+    SELECT what, worker FROM switchwise.worker_places WHERE starts_with(what, %(prefix)s)
 """
 _LEAVE = """
     DELETE FROM switchwise.worker_places

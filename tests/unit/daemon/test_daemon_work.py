@@ -1,14 +1,16 @@
 """What the daemon does with Runs that cannot be worked, and with what passes by itself."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from app.daemon import service
 from app.daemon.service import MOST_VAIN_TRIES, Daemon, DaemonTools
+from app.domain.alerts import OutboxItem
 from app.domain.errors import (
     ConfigError,
     LogSourceError,
@@ -27,6 +29,44 @@ SCHEDULE = Schedule(cron="0 6 * * sun", timezone=ZoneInfo("UTC"))
 WEEKLY: Plan = replace(plan("x"), schedule=SCHEDULE, heartbeat_url="https://ping.example")
 
 
+SICK = "sick"
+
+
+class OneSickPlan(MemoryRuns):
+    """A store in which nothing can be learnt of one plan."""
+
+    async def newest_slot(self, plan_name: str) -> Slot | None:
+        if plan_name == SICK:
+            raise KeyError("text of a prompt")
+        return await super().newest_slot(plan_name)
+
+
+class OnceSickAlerts(MemoryAlerts):
+    """A store of alerts whose first answers make no sense."""
+
+    asked = 0
+
+    def __init__(self, *, now: Callable[[], datetime]) -> None:
+        super().__init__(now=now)
+        self.is_well = asyncio.Event()
+
+    async def lease_outbox(
+        self,
+        *,
+        owner: str,
+        now: datetime,
+        lease_s: float,
+        plan_names: Sequence[str] | None = None,
+    ) -> Sequence[OutboxItem]:
+        self.asked += 1
+        if self.asked < 3:
+            raise KeyError("text of a prompt")
+        self.is_well.set()
+        return await super().lease_outbox(
+            owner=owner, now=now, lease_s=lease_s, plan_names=plan_names
+        )
+
+
 @dataclass
 class World:
     """A daemon over a database in memory, and what was asked of it."""
@@ -38,9 +78,12 @@ class World:
     worked: int = 0
     given_up: list[SwitchwiseError] = field(default_factory=list)
     pings: list[bool] = field(default_factory=list)
+    plans: tuple[Plan, ...] = (WEEKLY,)
+    alerts: MemoryAlerts | None = None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def daemon(self) -> Daemon:
-        store = MemoryRuns(self.memory, now=self.clock.now)
+        store = OneSickPlan(self.memory, now=self.clock.now)
 
         async def execute(run: Run, _plan: Plan) -> RunStatus:
             self.worked += 1
@@ -62,10 +105,10 @@ class World:
             return self.pings[-1]
 
         return Daemon(
-            [WEEKLY],
+            self.plans,
             DaemonTools(
                 store=store,
-                alerts=MemoryAlerts(self.memory, now=self.clock.now),
+                alerts=self.alerts or MemoryAlerts(self.memory, now=self.clock.now),
                 clock=self.clock,
                 notifiers={},
                 heartbeat=heartbeat,
@@ -73,7 +116,7 @@ class World:
                 give_up=give_up,
                 free_abandoned=nothing,
                 seed_for=lambda _plan, _slot: 7,
-                stop=asyncio.Event(),
+                stop=self.stop,
                 owner="us",
             ),
         )
@@ -150,6 +193,30 @@ async def test_a_tick_that_fails_is_told_and_the_next_one_forgets_it() -> None:
     await daemon._tick_safely()
     assert daemon.health.last_error is None
     assert daemon.health.ticked_at is not None
+
+
+async def test_a_plan_that_cannot_be_looked_at_holds_up_no_other_and_shows() -> None:
+    sick = replace(WEEKLY, name=SICK)
+    world = World(lambda: RunStatus.DONE, plans=(sick, WEEKLY))
+    daemon = world.daemon()
+    await daemon._tick_safely()
+    await daemon.idle()
+    assert world.statuses() == ["done"]
+    assert (daemon.health.last_error, daemon.health.ticked_at) == ("KeyError", None)
+
+
+async def test_a_bug_in_delivery_ends_it_once_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "OUTBOX_S", 0.001)
+    clock = HandClock(START)
+    alerts = OnceSickAlerts(now=clock.now)
+    world = World(lambda: RunStatus.DONE, clock=clock, alerts=alerts)
+    serving = asyncio.create_task(world.daemon().serve())
+    async with asyncio.timeout(10):
+        await alerts.is_well.wait()
+    world.stop.set()
+    await serving
 
 
 async def test_the_daemon_knows_when_the_next_slot_of_any_plan_falls_due() -> None:
