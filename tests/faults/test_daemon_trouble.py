@@ -24,6 +24,7 @@ import psycopg
 import pytest
 
 from app.clocks import write_clock
+from app.domain.errors import StorageUnavailable
 from app.sandbox.logs import seed_logs
 from app.storage.migrations import upgrade
 from app.storage.postgres_server import PostgresServer
@@ -303,6 +304,73 @@ def fill_up_and_free(folder: Path, server: PostgresServer, disk: Path) -> None:
             unstored=unstored,
             repeated=made.repeated_calls(),
         )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+def test_a_disk_full_under_the_write_ahead_log_is_an_outage_and_the_run_goes_on(
+    tmp_path: Path, own_postgres: Callable[[], PostgresServer]
+) -> None:
+    server = own_postgres()
+    upgrade(server.dsn)
+    place = Path(tempfile.mkdtemp(prefix="small-disk-"))
+    place.chmod(0o755)
+    try:
+        with small_disk(place / "disk", size_mb=128) as disk:
+            owner = data_owner(server)
+            server.stop()
+            move_log(tmp_path / "own-pg-0" / "pg_wal", disk / "wal", owner)
+            server.start()
+            break_and_free(tmp_path, server, disk)
+            server.stop("immediate")
+    finally:
+        shutil.rmtree(place)
+
+
+def move_log(log: Path, to: Path, owner: int) -> None:
+    """Keep the write-ahead log elsewhere."""
+    shutil.move(log, to)
+    for file in (to, *to.rglob("*")):
+        os.chown(file, owner, -1)
+    log.symlink_to(to)
+
+
+def break_and_free(folder: Path, server: PostgresServer, disk: Path) -> None:
+    with rig(folder, server.dsn, n=40, ttft_ms=100.0) as made:
+        process = made.run()
+        made.until_received(30, process)
+        made.disconnect()
+        ballast = fill(disk)
+        made.until(lambda: is_broken(server), what="Postgres gives up")
+        broken_at = time.time()
+        time.sleep(5)
+        ballast.unlink()
+        freed_at = time.time()
+        server.start()
+        assert made.finish(process, within_s=120) == 0, made.errors_of(process)
+        meanwhile = sum(broken_at < call["received_at"] < freed_at for call in made.calls())
+        assert meanwhile <= CONCURRENCY
+        assert made.repeated_calls() <= CONCURRENCY
+        assert made.lost_results() == 0
+        assert made.statuses() == {"done": 1}
+        assert len(made.messages()) == 1
+        note(
+            "11 disk full under the log",
+            calls_meanwhile=meanwhile,
+            repeated=made.repeated_calls(),
+        )
+
+
+def is_broken(server: PostgresServer) -> bool:
+    """Ask for one new segment of the log after the other; whether Postgres ended over it."""
+    with (
+        contextlib.suppress(psycopg.OperationalError, StorageUnavailable),
+        psycopg.connect(server.dsn, autocommit=True, connect_timeout=2) as connection,
+    ):
+        for _ in range(10):
+            connection.execute("SELECT pg_logical_emit_message(false, 'x', 'y')")
+            connection.execute("SELECT pg_switch_wal()")
+    return server.pid is None
 
 
 def is_still(made: Rig) -> bool:
