@@ -520,22 +520,26 @@ async def _messages(outcome: Outcome, tools: EndTools, now: datetime) -> Message
 
 
 async def fail(run: Run, tools: EndTools, error: Exception) -> JsonObject:
-    """End a Run that cannot go on: stored as failed, told once with what to mend."""
+    """End a Run that cannot go on: stored as failed, told once with what to mend and its cost."""
     finished_at = tools.clock.now()
+    sample = await tools.runs.sample(run.run_id)
+    spend = await tools.runs.spend(run.run_id)
     outcome = Outcome(
         plan=tools.plan,
-        run=run,
+        run=replace(run, cases_sampled=len(sample.cases) if sample else 0),
         status=RunStatus.FAILED,
+        models_usd=_sum(spend, Purpose.REPLAY),
+        judge_usd=_sum(spend, Purpose.JUDGE),
+        attempts=sum(line.attempts for line in spend),
         incomplete=str(error),
         next_slot=tools.next_slot,
     )
     messages = await _messages(outcome, tools, finished_at)
-    spend = await tools.runs.spend(run.run_id)
     told = document(
         RunFigures(
             run=run,
             status=RunStatus.FAILED,
-            sample=await tools.runs.sample(run.run_id),
+            sample=sample,
             spend=spend,
             alerts=messages.alerts,
             error=str(error),

@@ -176,7 +176,7 @@ def departed(outcome: Outcome, before: OpenAlert) -> Alert:
 def incomplete(outcome: Outcome, reason: str | None) -> Alert:
     """There is no verdict, or none on some models: why, what is stored, what finishing takes."""
     plan = outcome.plan
-    lines = [f"Stored: {stored_words(outcome.summaries, outcome.run.cases_sampled)}."]
+    lines = [f"Stored: {stored_words(outcome)}."]
     if outcome.finishing_usd is not None and plan.privacy.store_bodies == "none":
         lines.append("It cannot be finished: the plan keeps no prompt (privacy.store_bodies).")
     elif outcome.finishing_usd is not None:

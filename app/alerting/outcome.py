@@ -18,6 +18,7 @@ class Outcome:
     Attributes:
         skipped: Logged rows that were met and not replayed, by reason.
         bills: Our figures beside the gateway's own.
+        attempts: How many Attempts are stored; None counts those of the summaries.
         incomplete: Why there is no verdict, None when the Run is complete.
         finishing_usd: About what the rest of a partial Run would cost.
     """
@@ -35,6 +36,7 @@ class Outcome:
     month_usd: Decimal = Decimal(0)
     bills: Sequence[CostCheck] = ()
     next_slot: Slot | None = None
+    attempts: int | None = None
     incomplete: str | None = None
     finishing_usd: Decimal | None = None
 

@@ -248,10 +248,12 @@ def spend_words(outcome: Outcome) -> tuple[str, ...]:
     return tuple(words)
 
 
-def stored_words(summaries: Sequence[Summary], cases: int) -> str:
+def stored_words(outcome: Outcome) -> str:
     """How much of the Run is stored."""
-    attempts = sum(s.attempts for s in summaries if s.segment == ALL)
-    return f"{count(attempts, 'attempt')} on {count(cases, 'case')}"
+    attempts = outcome.attempts
+    if attempts is None:
+        attempts = sum(s.attempts for s in outcome.summaries if s.segment == ALL)
+    return f"{count(attempts, 'attempt')} on {count(outcome.run.cases_sampled, 'case')}"
 
 
 def slot_words(slot: Slot) -> str:
