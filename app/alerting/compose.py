@@ -218,8 +218,8 @@ def _closed(
 ) -> tuple[list[Alert], list[OpenAlert]]:
     """The end of an alert; a complete Run is its own good news.
 
-    A primary that is back says what is recommended still, which counts as the reminder that was
-    held meanwhile.
+    A primary that is back says what is recommended still, measured this week or not, which counts
+    as the reminder that was held meanwhile.
     """
     closed = replace(before, resolved_at=now)
     match alert.kind:
@@ -230,7 +230,7 @@ def _closed(
                 (comparison, known[key])
                 for comparison in ranked(outcome.comparisons)
                 if (key := outcome.switch_key(comparison.candidate)) in known
-                and _is_recommended(comparison)
+                and _is_recommended(comparison) is not False
             ]
             told = messages.is_back(alert, before, outcome, [one for one, _ in still])
             return [told], [closed, *(replace(state, last_sent_at=now) for _, state in still)]

@@ -27,6 +27,7 @@ from app.alerting.phrases import (
 )
 from app.alerting.words import money, money_range, scaled
 from app.domain.alerts import Alert, AlertKind, News, OpenAlert
+from app.domain.plans import Plan
 from app.domain.results import ALL, Comparison, Summary, VerdictKind
 from app.domain.runs import RunStatus
 from app.stats.estimates import Estimate
@@ -144,12 +145,15 @@ def is_back(
         title=f"{name} is back",
         lead=f"{name} answers its anchor prompts as well as before it got worse; "
         f"the alert of {before.opened_at:%d %B} is closed.",
-        lines=tuple(
-            f"Recommended as before: {value_sentence(comparison, outcome.plan)}"
-            for comparison in still
-        ),
+        lines=tuple(_as_before(comparison, outcome.plan) for comparison in still),
         chart=None,
     )
+
+
+def _as_before(comparison: Comparison, plan: Plan) -> str:
+    if comparison.verdict.kind is VerdictKind.UNMEASURED:
+        return f"Recommended before, not measured this week: {comparison.candidate}."
+    return f"Recommended as before: {value_sentence(comparison, plan)}"
 
 
 def departed(outcome: Outcome, before: OpenAlert) -> Alert:

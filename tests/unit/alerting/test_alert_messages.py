@@ -312,6 +312,16 @@ def test_the_reminder_that_was_held_comes_with_the_primary_being_back() -> None:
     assert {state.key: state.last_sent_at for state in messages.states}[SWITCH_KEY] == NOW
 
 
+def test_a_primary_that_is_back_tells_of_a_recommendation_not_measured_this_week() -> None:
+    unmeasured = replace(comparison(VerdictKind.UNMEASURED), state=comparison(SWITCH).state)
+
+    messages = compose(outcome(unmeasured, drift=healthy()), regressed(), opened(weeks_ago=5))
+
+    (alert,) = [one for one in messages.alerts if one.kind is AlertKind.REGRESSED]
+    assert alert.lines == ("Recommended before, not measured this week: haiku.",)
+    assert {state.key: state.last_sent_at for state in messages.states}[SWITCH_KEY] == NOW
+
+
 def test_the_digest_gives_no_switch_advice_while_the_primary_is_worse() -> None:
     (alert,) = compose(
         outcome(comparison(SWITCH), drift=fallen()), regressed(), opened(weeks_ago=2)
