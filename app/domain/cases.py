@@ -203,6 +203,8 @@ class Sample:
         drawn: Replayable rows drawn; larger than the number of Cases when duplicates were folded.
         skipped: Rows met and not replayed, by reason.
         mean_logged_output_tokens: Of the drawn rows, where the log tells; for cost forecasts.
+        replayable: About how many rows logged in the window can be replayed; rows without a time
+            are in every window and count in none. None where it was not kept.
     """
 
     window: Window
@@ -214,14 +216,21 @@ class Sample:
     anchors: tuple[Case, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
     mean_logged_output_tokens: float | None = None
+    replayable: float | None = None
 
     @property
-    def requests_per_month(self) -> float:
-        """The window's logged volume scaled to 30 days, as far as it can be replayed.
+    def requests_per_month(self) -> float | None:
+        """The window's logged volume scaled to 30 days, None where no row tells when it was logged.
 
         Rows that no candidate was tried on (excluded, failed, cut, served from a cache) save
-        nothing; their share is that of the rows met.
+        nothing.
         """
+        rows = self._replayable_as_met() if self.replayable is None else self.replayable
+        return rows * 30 / self.window.days if rows > 0 and self.window.days > 0 else None
+
+    def _replayable_as_met(self) -> float:
+        """The replayable rows where only the rows met were counted, over all strata."""
+        if self.cases and all(case.logged_at is None for case in self.cases):
+            return 0.0
         met = self.drawn + sum(self.skipped.values())
-        share = self.drawn / met if met else 0.0
-        return self.frame * share * 30 / self.window.days if self.window.days > 0 else 0.0
+        return self.frame * self.drawn / met if met else 0.0

@@ -83,6 +83,7 @@ async def draw_sample(source: LogSource, request: DrawRequest) -> Sample:
         anchors=repeated(anchors, run_id=request.run_id, first_ordinal=len(cases)),
         skipped=dict(sorted(walk.skipped.items())),
         mean_logged_output_tokens=_mean_output_tokens(drawn),
+        replayable=walk.replayable(),
     )
 
 
@@ -142,6 +143,12 @@ class _Stratum:
             looked_at=self.looked_at, replayable=len(self.drawn), is_exhausted=not stopped_early
         )
 
+    @property
+    def dated_share(self) -> float:
+        """Which share of its replayable rows tells when it was logged."""
+        dated = sum(found.row.created_at is not None for found in self.drawn)
+        return dated / len(self.drawn) if self.drawn else 0.0
+
 
 class _Walk:
     """Walks the strata's seeded orders until enough replayable rows are found."""
@@ -177,6 +184,10 @@ class _Walk:
             {name: s.rows * s.share for name, s in self._strata.items() if s.drawn}
         )
         return {name: share / len(self._strata[name].drawn) for name, share in shares.items()}
+
+    def replayable(self) -> float:
+        """About how many rows logged in the window can be replayed, over all strata."""
+        return sum(s.rows * s.share * s.dated_share for s in self._strata.values())
 
     def _pass_on_what_is_missing(self) -> bool:
         """Let open strata fill in for closed ones; False when the walk is over."""

@@ -345,6 +345,7 @@ class PostgresRuns:
                     frame=sample.frame,
                     skipped=plain(sample.skipped),
                     mean_logged_output_tokens=sample.mean_logged_output_tokens,
+                    replayable=sample.replayable,
                     frozen=plain(frozen),
                 )
                 .returning(*RUNS.c)
@@ -374,6 +375,7 @@ class PostgresRuns:
             anchors=tuple(case for case in cases if case.is_anchor),
             skipped=run["skipped"],
             mean_logged_output_tokens=run["mean_logged_output_tokens"],
+            replayable=run["replayable"],
         )
 
     async def anchors(self, plan_name: str, *, before_run: str) -> Sequence[Case]:

@@ -138,6 +138,7 @@ RUNS = Table(
     _float(
         "mean_logged_output_tokens", "Mean output tokens of the drawn rows, as logged", null=True
     ),
+    _float("replayable", "About how many rows logged in the window can be replayed", null=True),
     _text("config_hash", "Digest of the configuration it ran with"),
     _text("app_version", "Version of the program"),
     _text("error_code", "Why it is not done: a short code", null=True),

@@ -354,7 +354,7 @@ async def test_a_sample_is_saved_once_and_read_back_as_it_was(storage: Storage) 
         weight=0.0,
         anchor_of=cases_for(await requested(storage, 1), 1)[0].case_id,
     )
-    first = replace(sample_for(run, 5), anchors=(anchor,))
+    first = replace(sample_for(run, 5), anchors=(anchor,), replayable=512.5)
     saved = await storage.runs.save_sample(run, first, {"policy": {"quality_margin": 0.05}})
     again = await storage.runs.save_sample(run, sample_for(run, 2), {"policy": "later"})
     assert await storage.runs.sample(run.run_id) == first

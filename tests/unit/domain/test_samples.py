@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain.cases import Message, Prompt, Sample, Window
+from app.domain.cases import Case, Message, Prompt, Sample, Window
 from app.domain.json_values import JsonObject
 
 END = datetime(2026, 3, 29, 6, tzinfo=UTC)
@@ -28,8 +28,28 @@ def test_rows_that_cannot_be_replayed_save_nothing() -> None:
     assert met.requests_per_month == pytest.approx(15_000)
 
 
-def test_a_sample_of_nothing_stands_for_no_volume() -> None:
-    assert replace(SAMPLE, drawn=0).requests_per_month == 0.0
+def test_replayable_rows_counted_by_stratum_are_the_volume_whatever_rows_were_met() -> None:
+    counted = replace(SAMPLE, skipped={"empty": 900}, replayable=6_300.0)
+    assert counted.requests_per_month == pytest.approx(27_000)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        replace(SAMPLE, drawn=0),
+        replace(SAMPLE, replayable=0.0),
+        replace(SAMPLE, window=Window(start=END, end=END)),
+    ],
+)
+def test_a_sample_of_no_logged_row_or_no_time_knows_no_volume(sample: Sample) -> None:
+    assert sample.requests_per_month is None
+
+
+def test_an_earlier_sample_whose_cases_carry_no_time_knows_no_volume() -> None:
+    case = Case(case_id="c", source_id="row-1", ordinal=0, prompt=prompt(), weight=1.0)
+    assert replace(SAMPLE, cases=(case,)).requests_per_month is None
+    dated = replace(case, logged_at=END - timedelta(days=1))
+    assert replace(SAMPLE, cases=(case, dated)).requests_per_month == pytest.approx(30_000)
 
 
 def prompt(*content: JsonObject) -> Prompt:

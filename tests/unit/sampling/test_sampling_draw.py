@@ -136,6 +136,30 @@ async def test_a_stratum_of_unreplayable_rows_loses_its_share_of_the_traffic() -
     assert weight == pytest.approx(1 / 3, abs=0.03)
 
 
+async def test_the_monthly_volume_adds_up_the_replayable_rows_of_every_stratum() -> None:
+    """All of `chat` and a twentieth of `extract` can be replayed: 9,050 rows in 7 days."""
+    rows = [
+        row(n, "" if n >= 9_000 and n % 20 else None, route="chat" if n < 9_000 else "extract")
+        for n in range(10_000)
+    ]
+    sample = await draw(rows, settings=replace(BY_ROUTE, n=200))
+    assert sum(sample.skipped.values()) > 200  # far more of the rare kind are met than it has share
+    assert sample.requests_per_month == pytest.approx(9_050 * 30 / 7, rel=0.01)
+
+
+async def test_rows_without_a_time_have_no_monthly_volume() -> None:
+    suite = [replace(one, created_at=None) for one in traffic(400)]
+    assert (await draw(suite)).requests_per_month is None
+
+
+async def test_only_rows_with_a_time_add_to_the_monthly_volume() -> None:
+    rows = [
+        replace(one, created_at=None) if n >= 300 else one for n, one in enumerate(traffic(400))
+    ]
+    sample = await draw(rows, settings=SampleSettings(n=400))
+    assert sample.requests_per_month == pytest.approx(300 * 30 / 7)
+
+
 async def test_what_one_stratum_cannot_give_the_others_do() -> None:
     rows = [row(n, "" if n < 200 else None, route="a" if n < 200 else "b") for n in range(400)]
     sample = await draw(rows, settings=BY_ROUTE)
