@@ -17,7 +17,7 @@ class ConsoleNotifier:
         """Print the alert."""
         del thread
         try:
-            self._stream.write(plain_text(alert) + "\n")
+            self._stream.write(_writable(plain_text(alert) + "\n", self._stream.encoding))
             self._stream.flush()
         except OSError as error:
             return Delivery(is_delivered=False, error=f"cannot write: {error.strerror}")
@@ -39,3 +39,9 @@ def plain_text(alert: Alert) -> str:
     if alert.context:
         parts.append("  " + " | ".join(alert.context))
     return "\n".join(parts)
+
+
+def _writable(text: str, encoding: str | None) -> str:
+    """The text, with escapes for what a stream of that encoding cannot take."""
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

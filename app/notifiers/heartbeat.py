@@ -2,14 +2,17 @@
 
 import httpx
 
+from app.notifiers.answers import answer_of
+
 TIMEOUT_S = 10.0
 
 
-async def ping(url: str) -> bool:
-    """Ping once; True when it answered with 2xx. Never raises for what the other side does."""
+async def ping(url: str, *, timeout_s: float = TIMEOUT_S) -> bool:
+    """Ping once; True when it answered with 2xx in time. Never raises for what others do."""
     try:
-        async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
-            response = await client.get(url)
-    except (httpx.HTTPError, httpx.InvalidURL):
+        async with httpx.AsyncClient(timeout=timeout_s, trust_env=False) as client:
+            request = client.build_request("GET", url)
+            answer = await answer_of(client, request, timeout_s=timeout_s)
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
         return False
-    return response.is_success
+    return answer.is_success

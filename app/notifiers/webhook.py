@@ -14,6 +14,7 @@ import httpx
 
 from app.domain.alerts import Alert, Delivery
 from app.domain.plans import WebhookSettings
+from app.notifiers.answers import answer_of
 from app.notifiers.headers import retry_after_s
 
 TIMEOUT_S = 20.0
@@ -26,7 +27,7 @@ class WebhookNotifier:
     Args:
         settings: URL and secret.
         now: The injected clock's `now`.
-        timeout_s: How long the server may stay silent.
+        timeout_s: How long a whole request may take.
     """
 
     name = "webhook"
@@ -40,15 +41,19 @@ class WebhookNotifier:
     ) -> None:
         self._settings = settings
         self._now = now
+        self._timeout_s = timeout_s
         self._client = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
 
     async def deliver(self, alert: Alert, *, thread: str | None) -> Delivery:
         """Post once; any 2xx counts as delivered."""
         body = json.dumps(_payload(alert, thread), ensure_ascii=False).encode()
         try:
-            response = await self._client.post(
-                self._settings.url.reveal(), content=body, headers=self._headers(body)
+            request = self._client.build_request(
+                "POST", self._settings.url.reveal(), content=body, headers=self._headers(body)
             )
+            response = await answer_of(self._client, request, timeout_s=self._timeout_s)
+        except TimeoutError:
+            return Delivery(is_delivered=False, error="the webhook did not answer in time")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Delivery(is_delivered=False, error=f"webhook: {type(error).__name__}")
         if response.is_success:

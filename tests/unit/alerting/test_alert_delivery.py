@@ -1,9 +1,13 @@
 """Delivery from the outbox: at least once, patient, never in the way of others."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import pytest
+
+from app.alerting import delivery
 from app.alerting.delivery import LEASE_S, LONGEST_DELIVERY_S, deliver_due
 from app.domain.alerts import Alert, AlertKind, Delivery, News
 from app.ports import AlertStore
@@ -134,3 +138,40 @@ async def test_a_slow_server_does_not_let_two_replicas_send_the_same_message() -
     assert len(slow.told) < 20
     assert sorted(told) == sorted({*told})
     assert len(told) == 20
+
+
+@dataclass
+class SickNotifier(ListNotifier):
+    """Breaks over one message, and never ends with another."""
+
+    async def deliver(self, alert: Alert, *, thread: str | None) -> Delivery:
+        if alert.title == "broken":
+            raise ValueError("the text of a prompt")
+        if alert.title == "endless":
+            await asyncio.Event().wait()
+        return await super().deliver(alert, thread=thread)
+
+
+async def last_error(store: AlertStore, notifier: ListNotifier) -> str:
+    """What is shown of the one message that fails time and again."""
+    while not (stuck := await store.failing(PLAN)):
+        notifier.clock.advance(3600)
+        await deliver(store, notifier)
+    return stuck[0].error
+
+
+async def test_a_message_over_which_the_notifier_breaks_does_not_hold_up_those_behind() -> None:
+    notifier = SickNotifier(HandClock())
+    store = await outbox(notifier.clock, "broken", "well")
+    assert await deliver(store, notifier) == 1
+    assert [key for key, _ in notifier.told] == [f"{PLAN}/switch:well"]
+    assert await last_error(store, notifier) == "ValueError"
+
+
+async def test_a_delivery_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "LONGEST_DELIVERY_S", 0.05)
+    notifier = SickNotifier(HandClock())
+    store = await outbox(notifier.clock, "endless", "well")
+    async with asyncio.timeout(5):
+        assert await deliver(store, notifier) == 1
+        assert await last_error(store, notifier) == "TimeoutError"
