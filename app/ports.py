@@ -539,7 +539,7 @@ class RunStore(Protocol):
         """What the model first replied to these Cases, where the reply is still kept."""
 
     async def drift_readings(self, plan_name: str, *, limit: int) -> Sequence[JsonObject]:
-        """What the last complete Runs said about drift, oldest first."""
+        """What the last complete Run of each of the last weeks said about drift, oldest first."""
 
     async def states(self, plan_name: str) -> Sequence[StoredState]:
         """The latest state of every candidate."""

@@ -7,10 +7,9 @@ from decimal import Decimal
 from app.decision.adaptive import drop_candidates
 from app.decision.decide import WeekOfEvidence
 from app.decision.epochs import PricePair, repriced, stale_weeks
-from app.decision.readings import WEEKS_READ, drift_of, reading_of
+from app.decision.readings import WEEKS_READ, drift_of, last_price, reading_of
 from app.domain.cases import Sample
 from app.domain.json_values import JsonObject
-from app.domain.prices import Price
 from app.domain.results import AdaptiveReport, CaseResult, DriftReport, JudgeReport, PairedEvidence
 from app.domain.runs import Run, SpendLine
 from app.domain.scores import ScoreRecord
@@ -118,8 +117,7 @@ async def drift_of_week(
     is_past = any(str(one["week"]) > run.slot.iso_week for one in earlier)
     if is_past or not run.slot.closes_week:
         return None, priced
-    told = earlier[-1].get("price") if earlier else None
-    then = Price.from_json(told) if isinstance(told, Mapping) else None
+    then = last_price(earlier, reading)
     return drift_of(plan, [*earlier, reading], results, price, then), priced
 
 

@@ -82,7 +82,7 @@ def demonstrate(
         then: Called while the sandbox and the database still run.
         weeks: How many weeks to simulate; the last one is the current week.
     """
-    home = settings.home if settings.database_url else settings.home / "demo"
+    home = (settings.home if settings.database_url else settings.home / "demo").absolute()
     home.mkdir(parents=True, exist_ok=True)
     clock_file = home / "demo-clock"
     own = settings.model_copy(update={"home": home, "clock_file": clock_file})

@@ -170,6 +170,7 @@ def _candidate(candidate: ModelSpec, week: WeekOfEvidence, rules: Rules) -> _Fou
         unmeasured=outside or pairs.reason,
     )
     is_look = _takes_look(week, standing.latest)
+    moves = is_look and week.incomplete is None  # finished later, the Run has its look then
     if week.counts and not is_look:
         look = replace(look, state=look.before, drops_history=False, reason=_NO_LOOK)
     return _Found(
@@ -180,7 +181,7 @@ def _candidate(candidate: ModelSpec, week: WeekOfEvidence, rules: Rules) -> _Fou
             rules,
             _setting(candidate, week, standing, look, this_week),
         ),
-        state=_state(candidate, week, standing, look) if is_look else None,
+        state=_state(candidate, week, standing, look) if moves else None,
         evidence=this_week if week.counts else None,
     )
 

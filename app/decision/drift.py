@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from app.decision.sentences import difference, signed
+from app.domain.attempts import OURS, OUTAGE
 from app.domain.prices import Price, Usage
 from app.domain.results import CaseResult, DriftReport, Segment
 from app.ports import StoredEvidence
@@ -128,7 +129,7 @@ def fresh_level(results: Iterable[CaseResult], primary: str) -> FreshLevel | Non
     rows = [
         row
         for row in results
-        if row.model_name == primary and not row.is_anchor and row.quality is not None
+        if row.model_name == primary and not row.is_anchor and is_telling(row)
     ]
     if not rows:
         return None
@@ -144,6 +145,11 @@ def fresh_level(results: Iterable[CaseResult], primary: str) -> FreshLevel | Non
     half = (estimate.high - estimate.low) / 2
     deviation = half / student_quantile(estimate.confidence, groups - 1)
     return FreshLevel(mean=estimate.point, variance=deviation**2)
+
+
+def is_telling(row: CaseResult) -> bool:
+    """Whether the row says how good its model is: an outage, or our own budget, does not."""
+    return row.quality is not None and row.failure_class not in OUTAGE | OURS
 
 
 def fresh_level_of_evidence(rows: Iterable[StoredEvidence]) -> FreshLevel | None:

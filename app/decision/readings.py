@@ -10,13 +10,16 @@ from app.decision.drift import (
     WeekOfDrift,
     drift_report,
     fresh_level,
+    is_telling,
 )
+from app.domain.attempts import OURS, OUTAGE
 from app.domain.json_values import JsonObject, fingerprint
 from app.domain.plans import Plan
 from app.domain.prices import Price, Usage
 from app.domain.results import CaseResult, DriftReport
 from app.domain.scores import ScoreRecord, quality_of
 from app.ports import Baseline
+from app.stats.evidence import MAX_OUTAGE_SHARE
 
 STORED_PREFIX = "stored:"
 """Under this model name the judge's word on a stored reply is kept."""
@@ -35,6 +38,8 @@ def reading_of(
 ) -> JsonObject | None:
     """Return what this week says about drift; None when the primary's level is unknown.
 
+    What an outage kept from being answered says nothing of the model, as in the comparisons.
+
     Args:
         plan: Names the primary.
         week: This ISO week.
@@ -44,7 +49,7 @@ def reading_of(
         canaries: This Run's score of each canary.
     """
     fresh = fresh_level(results, plan.primary.name)
-    if fresh is None:
+    if fresh is None or _is_out(results, plan.primary.name):
         return None
     judged: dict[str, list[ScoreRecord]] = {}
     for record in records:
@@ -101,11 +106,26 @@ def drift_of(
     )
 
 
+def last_price(earlier: Sequence[JsonObject], reading: JsonObject) -> Price | None:
+    """Return what the same primary cost at its reading before, None when that is unknown."""
+    told = next(
+        (
+            one.get("price")
+            for one in reversed(earlier)
+            if one.get("primary") == reading.get("primary")
+        ),
+        None,
+    )
+    return Price.from_json(told) if isinstance(told, Mapping) else None
+
+
 def _anchor(
     row: CaseResult, baseline: Baseline | None, judged: Mapping[str, Sequence[ScoreRecord]]
 ) -> JsonObject | None:
     """One anchor's three scores; None when one of them is missing."""
     if baseline is None or baseline.quality is None or row.quality is None:
+        return None
+    if not is_telling(row) or baseline.reply.failure_class in OUTAGE | OURS:
         return None
     stored_now, _ = quality_of(judged.get(row.case_id, ()), baseline.reply.failure_class)
     if stored_now is None:
@@ -118,6 +138,13 @@ def _anchor(
         "stored_then": baseline.quality,
         "segments": dict(row.segments),
     }
+
+
+def _is_out(results: Sequence[CaseResult], primary: str) -> bool:
+    """Whether the primary failed to answer so often that what is left is no level of it."""
+    rows = [row for row in results if row.model_name == primary]
+    lost = sum(row.failure_class in OUTAGE for row in rows)
+    return lost > MAX_OUTAGE_SHARE * len(rows)
 
 
 def _one_a_week(readings: Sequence[JsonObject]) -> Sequence[JsonObject]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.domain.attempts import FailureClass
+from app.domain.attempts import OUTAGE, FailureClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,24 @@ class Unscored:
 
     reason: str
     detail: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def is_absence(self) -> bool:
+        """Whether the judge was not there, whatever the reply was: it says nothing of the reply."""
+        return self.reason in _ABSENCES
+
+
+def not_asked(failure: FailureClass) -> Unscored:
+    """What is kept of a judge that could not be asked."""
+    kind = str(failure)
+    return Unscored(reason=f"{_NOT_ASKED}: {kind}", detail={"failure": kind})
+
+
+_NOT_ASKED = "the judge could not be asked"
+DROPPED_OUT = Unscored(reason="the judge's endpoint refuses it", detail={"failure": "refused"})
+"""A judge of a panel whose endpoint refuses its key or knows no such model."""
+
+_ABSENCES = frozenset({DROPPED_OUT.reason, *(not_asked(failure).reason for failure in OUTAGE)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +87,9 @@ def quality_of(
     The rule, first match: an unsuccessful reply is worth 0; a failed gate makes it unsuccessful
     (`GATE`) and worth 0; a gate that could not be judged leaves the quality unknown (None); else
     it is the weighted mean of the graded Evaluators, None when any of them is Unscored or none
-    has weight. Scores of one Evaluator by several judges count as their mean, and a judge that
-    dropped out does not count.
+    has weight. Scores of one Evaluator by several judges count as their mean. A judge that was not
+    there does not count; one that was and gave no grade leaves the quality unknown, for which
+    replies it cannot grade is no accident.
 
     Args:
         records: All scores of this reply; those of other Cases or models must not be among them.
@@ -97,8 +116,10 @@ def unscored_reason(records: Sequence[ScoreRecord]) -> str | None:
     gates = [[record] for record in records if record.is_gate]
     parts = _graded(records)
     for part in (*gates, *parts):
-        if all(isinstance(record.result, Unscored) for record in part):
-            return f"{part[0].evaluator}: {part[0].result.reason}"
+        gap = _gap(part)
+        if gap is not None:
+            named = next(record for record in part if record.result is gap)
+            return f"{named.evaluator}: {gap.reason}"
     return None if parts or not _passed_all(records) else "no graded evaluator applies to this Case"
 
 
@@ -117,5 +138,16 @@ def _graded(records: Sequence[ScoreRecord]) -> list[list[ScoreRecord]]:
 
 
 def _mean_score(part: Sequence[ScoreRecord]) -> float | None:
+    if _gap(part) is not None:
+        return None
     scores = [record.score for record in part if record.score is not None]
-    return math.fsum(scores) / len(scores) if scores else None
+    return math.fsum(scores) / len(scores)
+
+
+def _gap(part: Sequence[ScoreRecord]) -> Unscored | None:
+    """Why the records of one Evaluator come to no number, None when they do."""
+    unscored = [record.result for record in part if isinstance(record.result, Unscored)]
+    telling = [one for one in unscored if not one.is_absence]
+    if telling:
+        return telling[0]
+    return unscored[0] if len(unscored) == len(part) else None

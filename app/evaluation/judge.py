@@ -14,7 +14,7 @@ from app.domain.json_values import fingerprint
 from app.domain.models import ModelSpec
 from app.domain.plans import JudgeSettings
 from app.domain.prices import Price
-from app.domain.scores import Score, Unscored
+from app.domain.scores import DROPPED_OUT, Score, Unscored
 from app.evaluation.evaluator import is_within
 from app.evaluation.gathering import gathered
 from app.evaluation.judge_calls import JudgeCalls, Judgement
@@ -33,7 +33,6 @@ Verdicts = Mapping[str, Score | Unscored]
 """What each judge said, by its name."""
 
 _Answers = Sequence[tuple[AnswerForm, Reply]]
-_DROPPED_OUT = Unscored(reason="the judge's endpoint refuses it", detail={"failure": "refused"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +204,7 @@ class Judge:
                 return read(await gathered(self._calls.answer(one, model) for one in judgements))
             except GatewayRefused as refusal:
                 refusals.append(refusal)
-                return _DROPPED_OUT
+                return DROPPED_OUT
 
         said = await gathered(ask(model) for model in models)
         if refusals and len(refusals) == len(self.models):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from app.domain.attempts import Completion, Failure, FailureClass, Reply
-from app.domain.scores import Score, Unscored
+from app.domain.scores import Score, Unscored, not_asked
 from app.evaluation.answer_forms import structured_answer
 from app.evaluation.judge_prompts import AnswerForm
 from app.evaluation.judge_replies import (
@@ -102,10 +102,7 @@ def _usable(reply: Reply) -> Completion | Unscored:
     result = reply.result
     failure = result.failure_class
     if isinstance(result, Failure):
-        return Unscored(
-            reason=f"the judge could not be asked: {result.failure_class}",
-            detail={"failure": str(result.failure_class)},
-        )
+        return not_asked(result.failure_class)
     match failure:
         case None | FailureClass.EMPTY:
             return result

@@ -6,7 +6,8 @@ from decimal import Decimal
 from sys import intern
 from typing import Any
 
-from sqlalchemy import Row, RowMapping, insert, select, text, update
+from sqlalchemy import Row, RowMapping, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -169,19 +170,20 @@ class PostgresResults(PostgresRuns):
         return {row["case_id"]: _baseline(row, records.get(row["case_id"], [])) for row in rows}
 
     async def drift_readings(self, plan_name: str, *, limit: int) -> Sequence[JsonObject]:
-        """What the last complete Runs said about drift, oldest first."""
+        """What the last complete Run of each of the last weeks said about drift, oldest first."""
         query = (
             select(RUNS.c.drift["reading"])
+            .ext(distinct_on(RUNS.c.iso_week))
             .where(
                 RUNS.c.plan_name == plan_name,
                 RUNS.c.status == RunStatus.DONE.value,
-                RUNS.c.drift["reading"].is_not(None),
+                func.jsonb_typeof(RUNS.c.drift["reading"]) == "object",
             )
-            .order_by(RUNS.c.slot_at.desc())
+            .order_by(RUNS.c.iso_week.desc(), RUNS.c.slot_at.desc())
             .limit(limit)
         )
         async with self._database.transaction() as connection:
-            found = [row[0] for row in await connection.execute(query) if row[0] is not None]
+            found = [row[0] for row in await connection.execute(query)]
         return found[::-1]
 
     async def states(self, plan_name: str) -> Sequence[StoredState]:

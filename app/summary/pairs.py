@@ -42,9 +42,9 @@ def compare(results: Iterable[CaseResult], *, primary: str, candidate: str) -> P
     Anchors stay out. A pair is dropped, and counted, when the primary failed for a cause outside
     both models (an outage, our own budget), when the Case is too large for the primary or its
     endpoint refused a prompt that production served, when our budget kept the candidate from being
-    asked, or when what a successful response or the primary cost is unknown. Any other failure of
-    the candidate is its own: quality 0 at full cost, which is the most that any of its responses
-    cost where nobody counted it.
+    asked, or when what the primary cost is unknown. Any other failure of the candidate is its own:
+    quality 0 at full cost. What nobody counted of a candidate's calls is the most that any of its
+    responses cost, beside what was counted.
 
     Args:
         results: What every model did on every Case of the Run or week.
@@ -153,17 +153,14 @@ def _drop_reason(pair: Pair) -> str | None:
         return f"primary: {failure}"
     if pair.candidate.failure_class is FailureClass.BUDGET:
         return "candidate not asked: budget"
-    if not pair.primary.is_cost_known:
-        return _UNKNOWN_COST
-    if pair.candidate.is_success and not pair.candidate.is_cost_known:
-        return _UNKNOWN_COST
-    return None
+    return None if pair.primary.is_cost_known else _UNKNOWN_COST
 
 
 def _charged(kept: Sequence[Pair]) -> list[Pair]:
-    """Charge a failure whose cost nobody counted with the most that any response cost.
+    """Charge what nobody counted, in a failure or before a success, with the most of a response.
 
-    Left out it would flatter the candidate twice: by the quality it lost and by what was paid.
+    Left out it would flatter a candidate whose calls are cut: by what was paid for them, by the
+    long prompts that are cut most, and by the quality of its failures.
     """
     known = [pair.candidate.spend_usd for pair in kept if pair.candidate.is_cost_known]
     most = max(known, default=Decimal(0))
@@ -172,7 +169,7 @@ def _charged(kept: Sequence[Pair]) -> list[Pair]:
         if pair.candidate.is_cost_known
         else replace(
             pair,
-            candidate=replace(pair.candidate, spend_usd=max(most, pair.candidate.spend_usd)),
+            candidate=replace(pair.candidate, spend_usd=pair.candidate.spend_usd + most),
         )
         for pair in kept
     ]

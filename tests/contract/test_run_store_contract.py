@@ -13,7 +13,7 @@ from app.domain.attempts import FailureClass, Purpose, ShardRef
 from app.domain.errors import FenceLost, RunInProgress
 from app.domain.prices import Price, Rates
 from app.domain.results import CandidateState
-from app.domain.runs import Run, RunStatus, Trigger
+from app.domain.runs import Run, RunStatus, Slot, Trigger
 from app.domain.scores import Unscored
 from app.ports import Scrub, StoredEvidence, StoredState
 from app.summary.pairs import compare
@@ -687,6 +687,26 @@ async def test_evidence_of_the_same_week_and_epoch_is_replaced(storage: Storage)
     other_epoch = stored_evidence(second, week="2026-W14", epoch="e2")
     await storage.runs.finish(ending(second, evidence=(merged, other_epoch)))
     assert list(await storage.runs.evidence(PLAN.name, since_week="")) == [merged, other_epoch]
+
+
+async def test_drift_is_read_once_a_week_however_many_runs_a_week_had(storage: Storage) -> None:
+    for number in range(2):
+        for hour in range(3):
+            at = slot(number).at + timedelta(hours=hour)
+            asked = await storage.runs.request(
+                PLAN, Slot(key=f"{at:%Y-%m-%dT%H:%M}", at=at), Trigger.SCHEDULE, seed=7
+            )
+            assert asked is not None
+            run = await begun_by(storage, asked)
+            told = None if hour == 2 else {"week": run.slot.iso_week, "hour": hour}
+            await storage.runs.finish(ending(run, drift_reading=told))
+    weeks = [slot(number).iso_week for number in range(2)]
+    assert list(await storage.runs.drift_readings(PLAN.name, limit=2)) == [
+        {"week": week, "hour": 1} for week in weeks
+    ]
+    assert list(await storage.runs.drift_readings(PLAN.name, limit=1)) == [
+        {"week": weeks[1], "hour": 1}
+    ]
 
 
 async def test_the_end_of_a_run_is_committed_together(storage: Storage) -> None:

@@ -350,6 +350,7 @@ class MemoryRuns:
             is_held = held.lease_until and held.lease_until >= now - timedelta(seconds=60)
             if run.trigger is Trigger.HAND and not is_held:
                 held.lease_until = None
+                self._fence_off(run.run_id)
                 ended.append(
                     self._put(
                         replace(
@@ -422,6 +423,7 @@ class MemoryRuns:
         run = self.memory.runs[run_id]
         if run.status is not RunStatus.DONE:
             self.memory.held[run_id].lease_until = None
+            self._fence_off(run_id)
             self._put(
                 replace(run, status=status, finished_at=at, error_code=code, error_message=message)
             )
@@ -512,14 +514,16 @@ class MemoryRuns:
         self, run_id: str, shard_no: int, *, owner: str, at: datetime, holder: str | None = None
     ) -> ClaimedShard:
         self.memory.require()
-        if holder is not None and self.memory.held[run_id].owner != holder:
+        is_running = self.memory.runs[run_id].status is RunStatus.RUNNING
+        is_its = is_running and self.memory.held[run_id].owner == holder
+        if holder is not None and not is_its:
             raise FenceLost(f"run {run_id} is not held by {holder} any more")
         old = self.memory.shards[(run_id, shard_no)]
         shard = replace(old, fence=old.fence + 1)
         self.memory.shards[(run_id, shard_no)] = shard
         for attempt in self._attempts_of(run_id):
-            is_its = attempt.opening.shard.shard_no == shard_no
-            if is_its and attempt.state is AttemptState.SENT:
+            is_of_shard = attempt.opening.shard.shard_no == shard_no
+            if is_of_shard and attempt.state is AttemptState.SENT:
                 attempt.state = AttemptState.AMBIGUOUS
         cases = (self.memory.case(run_id, case_id) for case_id in shard.case_ids)
         return ClaimedShard(shard=shard, cases=tuple(sorted(cases, key=lambda c: c.ordinal)))
@@ -636,6 +640,7 @@ class MemoryRuns:
             now=results.finished_at,
         )
         self.memory.held[run.run_id].lease_until = None
+        self._fence_off(run.run_id)
         self._put(
             replace(
                 run,
@@ -695,8 +700,12 @@ class MemoryRuns:
 
     async def drift_readings(self, plan_name: str, *, limit: int) -> Sequence[JsonObject]:
         runs = await self.runs(plan_name, statuses=(RunStatus.DONE,))
-        told = (self.memory.results[run.run_id].drift_reading for run in runs)
-        return [plain(reading) for reading in told if reading is not None][:limit][::-1]
+        told: dict[str, JsonObject] = {}
+        for run in runs:
+            reading = self.memory.results[run.run_id].drift_reading
+            if reading is not None:
+                told.setdefault(run.slot.iso_week, plain(reading))
+        return list(told.values())[:limit][::-1]
 
     async def states(self, plan_name: str) -> Sequence[StoredState]:
         self.memory.require()
@@ -708,6 +717,14 @@ class MemoryRuns:
         self.memory.runs[run.run_id] = run
         self.memory.held.setdefault(run.run_id, _Held())
         return run
+
+    def _fence_off(self, run_id: str) -> None:
+        for key, shard in self.memory.shards.items():
+            if key[0] == run_id:
+                self.memory.shards[key] = replace(shard, fence=shard.fence + 1)
+        for attempt in self._attempts_of(run_id):
+            if attempt.state is AttemptState.SENT:
+                attempt.state = AttemptState.AMBIGUOUS
 
     def _of(self, plan_name: str, *statuses: RunStatus) -> list[Run]:
         runs = (run for run in self.memory.runs.values() if run.plan_name == plan_name)

@@ -176,6 +176,15 @@ def test_an_unmeasured_week_leaves_an_open_recommendation_open() -> None:
     assert found.comparisons[0].pairs == 400
 
 
+def test_a_run_that_ended_early_has_its_look_once_it_is_finished() -> None:
+    early = decide(week(13, incomplete="its cap was reached"))
+    finished = decide(week(13, **after(early)))
+
+    assert early.states == ()
+    assert verdicts(finished) == verdicts(decide(week(13)))
+    assert finished.states == decide(week(13)).states
+
+
 def test_too_few_pairs_are_no_trouble() -> None:
     few = replace(pairs("good", n=8), reason="only 8 independent conversations (10 needed)")
 

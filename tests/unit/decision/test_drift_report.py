@@ -1,6 +1,7 @@
 """What moved: traffic, primary, judge or price, each from weeks made for it."""
 
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -16,12 +17,18 @@ from app.decision.drift import (
     fresh_level_of_evidence,
     week_number,
 )
+from app.decision.readings import last_price, reading_of
+from app.domain.attempts import FailureClass, Reply
 from app.domain.prices import Usage
-from app.domain.results import DriftReport, Segment
-from app.ports import StoredEvidence
+from app.domain.results import CaseResult, DriftReport, Segment
+from app.domain.scores import Score, ScoreRecord
+from app.ports import Baseline, StoredEvidence
 from app.stats.evidence import pair_evidence
 from tests.fakes.case_results import case_result
-from tests.fakes.small_plans import price
+from tests.fakes.providers import completion
+from tests.fakes.small_plans import plan, price
+
+PLAN = plan("c")
 
 
 def weeks(
@@ -164,6 +171,54 @@ def test_the_fresh_level_is_the_weighted_mean_and_its_variance() -> None:
     assert level is not None
     assert level.mean == pytest.approx(scores.mean())
     assert level.variance == pytest.approx(scores.var(ddof=1) / 50, rel=1e-6)
+
+
+def test_an_outage_says_nothing_of_the_level() -> None:
+    rows = [case_result("p", i, 0.5 + 0.1 * (i % 5)) for i in range(50)]
+    down = [case_result("p", 50 + i, 0.0, failure=FailureClass.OVERLOADED) for i in range(2)]
+
+    assert fresh_level([*rows, *down], "p") == fresh_level(rows, "p")
+    assert reading_of(PLAN, "2026-W13", [*rows, *down], (), {}, {}) is not None
+    many = [*rows, *(replace(row, case_id=f"x{row.case_id}") for row in down * 5)]
+    assert reading_of(PLAN, "2026-W13", many, (), {}, {}) is None
+
+
+def test_an_outage_on_an_anchor_is_no_fall() -> None:
+    baseline = Baseline(
+        case_id="a-0",
+        week="2026-W09",
+        reply=Reply(case_id="a-0", model_name="p", call_key="k", result=completion("yes"),
+                    attempts=1, spend_usd=Decimal(0)),
+        quality=0.8,
+    )  # fmt: skip
+    fresh = [case_result("p", i, 0.5 + 0.1 * (i % 5)) for i in range(50)]
+    well = replace(case_result("p", 99, 0.8, is_anchor=True), anchor_of="a-0")
+    down = replace(
+        case_result("p", 99, 0.0, failure=FailureClass.OVERLOADED, is_anchor=True), anchor_of="a-0"
+    )
+    judged = ScoreRecord(
+        case_id=well.case_id,
+        model_name="stored:p",
+        evaluator="judge",
+        evaluator_version="v",
+        result=Score(value=0.8),
+    )
+
+    def anchors(row: CaseResult) -> object:
+        told = reading_of(PLAN, "2026-W13", [*fresh, row], [judged], {"a-0": baseline}, {})
+        assert told is not None
+        return told["anchors"]
+
+    assert len(anchors(well)) == 1  # type: ignore[arg-type]
+    assert anchors(down) == []
+
+
+def test_the_price_before_is_that_of_the_same_primary() -> None:
+    old = {"primary": "new one", "price": price("1").to_json()}
+    other = {"primary": "old one", "price": price("3").to_json()}
+
+    assert last_price([old, other], {"primary": "new one"}) == price("1")
+    assert last_price([other], {"primary": "new one"}) is None
 
 
 def test_a_stored_week_tells_the_level_of_its_fullest_candidate() -> None:

@@ -1,11 +1,21 @@
 """The one rule by which scores become the quality of a reply."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.attempts import FailureClass
-from app.domain.scores import Score, ScoreRecord, Unscored, quality_of, unscored_reason
+from app.domain.scores import (
+    DROPPED_OUT,
+    Score,
+    ScoreRecord,
+    Unscored,
+    not_asked,
+    quality_of,
+    unscored_reason,
+)
 
 
 def graded(
@@ -80,10 +90,24 @@ def test_a_panel_counts_as_its_mean_and_not_once_per_judge() -> None:
     assert quality_of(records, None)[0] == pytest.approx(0.375)
 
 
-def test_a_judge_that_dropped_out_of_the_panel_does_not_lose_the_reply() -> None:
-    records = [graded(0.75, name="judge:a", judge="a"), graded(None, name="judge:b", judge="b")]
+@pytest.mark.parametrize("absence", [DROPPED_OUT, not_asked(FailureClass.OVERLOADED)])
+def test_a_judge_that_was_not_there_does_not_lose_the_reply(absence: Unscored) -> None:
+    absent = replace(graded(None, name="judge:b", judge="b"), result=absence)
+    records = [graded(0.75, name="judge:a", judge="a"), absent]
     assert quality_of(records, None) == (0.75, None)
     assert unscored_reason(records) is None
+    assert quality_of([absent], None) == (None, None)
+    assert unscored_reason([absent]) == f"judge:b: {absence.reason}"
+
+
+@pytest.mark.parametrize(
+    "gap", [Unscored(reason="no score found"), not_asked(FailureClass.TOO_LARGE)]
+)
+def test_a_judge_that_cannot_grade_this_reply_leaves_its_quality_unknown(gap: Unscored) -> None:
+    silent = replace(graded(None, name="judge:b", judge="b"), result=gap)
+    records = [graded(0.75, name="judge:a", judge="a"), silent]
+    assert quality_of(records, None) == (None, None)
+    assert unscored_reason(records) == f"judge:b: {gap.reason}"
 
 
 @given(

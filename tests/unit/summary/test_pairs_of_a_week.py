@@ -113,14 +113,24 @@ def test_a_failure_of_the_primary_itself_keeps_the_pair(failure: FailureClass) -
     assert week.evidence.n01 == pytest.approx(1.0)
 
 
-def test_a_pair_of_unknown_cost_is_dropped_and_counted() -> None:
-    cut = replace(case_result("c", 3), is_cost_known=False)
+def test_a_pair_whose_primary_has_an_unknown_cost_is_dropped_and_counted() -> None:
+    cut = replace(case_result("p", 3), is_cost_known=False)
 
-    week = compare(both(40, {3: cut}), primary="p", candidate="c")
+    week = compare(both(40, {}, {3: cut}), primary="p", candidate="c")
 
     assert week.evidence is not None
     assert week.evidence.n == 39
     assert week.dropped == {"unknown cost": 1}
+
+
+def test_a_success_after_a_cut_call_costs_the_most_that_a_response_cost_beside_its_own() -> None:
+    cut = case_result("c", 3, cost="0.01", is_cost_known=False)
+    counted = case_result("c", 3, cost="0.022")
+
+    week = compare(both(40, {3: cut}), primary="p", candidate="c")
+
+    assert week.evidence == compare(both(40, {3: counted}), primary="p", candidate="c").evidence
+    assert week.dropped == {}
 
 
 def test_a_failure_whose_cost_nobody_counted_is_kept_at_the_most_that_a_response_cost() -> None:
