@@ -71,18 +71,21 @@ def _columns(*lines: str) -> tuple[ViewColumn, ...]:
 _PLAN = "plan_name | text | Plan"
 _RUN = "run_id | uuid | Run"
 _FINISHED = "finished_at | timestamp with time zone | When the Run finished"
-_LATEST = "is_latest | boolean | Whether it is of the plan's newest complete Run"
+_LATEST = (
+    "is_latest | boolean | Whether it is of the plan's newest complete Run, Runs by hand apart"
+)
 _SEGMENT = (
     "segment_name | text | Segment, 'all' for the whole traffic",
     "segment_value | text | Value of the segment, '' for 'all'",
 )
 
-#: The newest complete Run of each plan.
+#: The complete Run of each plan's newest slot. Runs by hand are of no slot, and a slot that was
+#: filled in later (`as_of`) stays as old as it is.
 _LATEST_RUN = """
     r.run_id IS NOT DISTINCT FROM (
         SELECT l.run_id FROM switchwise.runs l
-        WHERE l.plan_name = r.plan_name AND l.status = 'done'
-        ORDER BY l.finished_at DESC, l.slot_at DESC, l.run_id DESC LIMIT 1
+        WHERE l.plan_name = r.plan_name AND l.status = 'done' AND l.trigger <> 'hand'
+        ORDER BY l.slot_at DESC, l.finished_at DESC, l.run_id DESC LIMIT 1
     )"""
 
 _RUNS = View(
@@ -105,7 +108,7 @@ _RUNS = View(
         "config_hash | text | Digest of the configuration: a change breaks trends",
         "app_version | text | Version of the program",
         "error_code | text | Why it is not done",
-        "is_latest | boolean | Whether it is the plan's newest complete Run",
+        "is_latest | boolean | Whether it is the plan's newest complete Run, Runs by hand apart",
     ),
     query=f"""
 SELECT r.run_id, r.plan_name, r.slot_at, r.started_at, r.finished_at,
@@ -175,7 +178,8 @@ FROM switchwise.model_results m JOIN switchwise.runs r USING (run_id)""",
 
 _LEADERBOARD = View(
     name="leaderboard",
-    comment="Every model in its plan's newest complete Run, best cost per quality point first",
+    comment="Every model in its plan's newest complete Run, Runs by hand apart, best cost per "
+    "quality point first",
     columns=_columns(*_MODEL_COLUMNS),
     query=f"""
 SELECT * FROM {BI_SCHEMA}.model_results
