@@ -10,6 +10,7 @@ from rich.text import Text
 from app.cli.figures import number, ratio, whole
 from app.cli.reports import headline, held_verdict, verdict_sentences
 from app.cli.tables import Table, terminal_table
+from app.domain.runs import Trigger
 from app.domain.wording import ABSENT, VERDICTS, count
 from app.stats.scan import RESOLVE_Z, SHORT_WEEKS
 
@@ -61,7 +62,7 @@ def print_explanation(document: Document, console: Console) -> None:
         console.print(Text(sentence))
         for table in _tables(one):
             console.print(terminal_table(table))
-        for line in _lines(one):
+        for line in (*_lines(one), *_promise(document, one)):
             console.print(Text(line, style="dim"))
 
 
@@ -244,11 +245,16 @@ def _lines(one: Document) -> Iterator[str]:
         yield f"Evidence before this was put aside: {one['epoch_reason']}."
     yield from _counted("Pairs left out", tests.get("dropped_pairs"))
     yield from _counted("Weeks left out", tests.get("left_out_weeks"))
+
+
+def _promise(document: Document, one: Document) -> Iterator[str]:
+    """The budget of false alerts; it covers the schedule's looks, not those at Runs by hand."""
+    tests: Document = one.get("tests") or {}
     budget = tests.get("false_alerts_per_year")
-    if budget is not None:
+    if budget is not None and document.get("triggered_by") != Trigger.HAND:
         yield (
             f"If no candidate truly qualifies, the chance of any false alert in a year is at most "
-            f"{budget * 100:g} % for this plan, over {tests['candidates']} candidates."
+            f"{budget * 100:g} % for this plan, over {count(tests['candidates'], 'candidate')}."
         )
 
 

@@ -12,10 +12,16 @@ from app.stats.scan import ScanResult, State, TestPolicy, next_state, scan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The policy as the tests read it, and the candidates that share its budget."""
+    """The policy as the tests read it, and the candidates that share its budget.
+
+    Attributes:
+        counts: Whether the look is one of the year's that the budget covers; those at Runs by hand
+            are not: there may be any number of them.
+    """
 
     policy: TestPolicy
     candidates: int
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +46,16 @@ class Look:
     unmeasured: str | None = None
 
 
-def rules_of(policy: Policy, *, candidates: int, bias_allowance: float = 0.0) -> Rules:
+def rules_of(
+    policy: Policy, *, candidates: int, bias_allowance: float = 0.0, counts: bool = True
+) -> Rules:
     """Return the rules of a plan's policy.
 
     Args:
         policy: The policy, fixed before the Run.
         candidates: Candidates of the plan, whether or not they were run.
         bias_allowance: Subtracted from the candidate's quality in both tests.
+        counts: Whether the Run is the Run of its slot.
     """
     return Rules(
         policy=TestPolicy(
@@ -60,6 +69,7 @@ def rules_of(policy: Policy, *, candidates: int, bias_allowance: float = 0.0) ->
             bias_allowance=bias_allowance,
         ),
         candidates=candidates,
+        counts=counts,
     )
 
 

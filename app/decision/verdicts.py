@@ -107,6 +107,15 @@ def _switch(result: ScanResult, rules: Rules) -> tuple[str, ...]:
         f"Costs {_less_per_point(result)}: {quality_words(result, rules)}.",
         _bill(result),
         _bar_words(result),
+        *_promise(result, rules),
+    )
+
+
+def _promise(result: ScanResult, rules: Rules) -> tuple[str, ...]:
+    """The budget of false alerts, which covers the looks of a year's schedule and no others."""
+    if not rules.counts:
+        return ()
+    return (
         (
             f"The chance of any false alert in a year is at most {percent(_alpha(rules))} "
             f"over {count(result.candidates, 'candidate')}."

@@ -90,6 +90,16 @@ def test_the_change_of_state_and_the_pairs_left_out_are_told() -> None:
     assert "at most 5 % for this plan, over 2 candidates" in text
 
 
+def test_a_run_by_hand_is_explained_without_a_chance_of_false_alerts() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    one = comparison("haiku", tests=TESTS)
+    print_explanation(document(comparisons=[one]) | {"triggered_by": "hand"}, console)
+    assert isinstance(console.file, io.StringIO)
+    told = console.file.getvalue()
+    assert "State: watch → alert" in told
+    assert "false alert" not in told
+
+
 def test_an_unmeasured_week_says_why_instead_of_showing_tests() -> None:
     text = explained(unmeasured="more than 5 % unscored", windows=[])
     assert "Not measured this week: more than 5 % unscored." in text

@@ -88,6 +88,15 @@ def test_each_verdict_has_its_deciding_numbers(
     assert says in verdict.reasons[0]
 
 
+def test_a_recommendation_by_a_run_that_does_not_count_promises_no_chance_of_false_alerts() -> None:
+    by_hand = rules_of(Policy(), candidates=2, counts=False)
+    counted, shown = (verdict_of(look(pairs(), rules=r), r) for r in (RULES, by_hand))
+
+    assert shown.kind is VerdictKind.SWITCH
+    (promise,) = set(counted.reasons) - set(shown.reasons)
+    assert promise == "The chance of any false alert in a year is at most 5 % over 2 candidates."
+
+
 def test_a_promising_candidate_is_watched() -> None:
     week = pairs(n=120, cost=0.4, noise=0.9, spread=0.1, seed=5)
 
