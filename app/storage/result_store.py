@@ -30,7 +30,7 @@ from app.stats.evidence import Evidence
 from app.storage.alert_store import write_alerts
 from app.storage.case_rows import result_of
 from app.storage.documents import plain
-from app.storage.run_store import PostgresRuns, scrub_texts
+from app.storage.run_store import PostgresRuns, fence_off, scrub_texts
 from app.storage.tables import (
     ATTEMPTS,
     BENCHMARK_RESULTS,
@@ -196,7 +196,8 @@ class PostgresResults(PostgresRuns):
     async def finish(self, results: RunResults) -> None:
         """Commit results, evidence, states, alerts (outbox) and the final status together.
 
-        Texts that the plan does not keep go in the same commit: no final Run ever holds them.
+        Texts that the plan does not keep go in the same commit, and whoever still works for the Run
+        is fenced off before: no final Run ever holds them.
 
         A second call for a Run that is final already changes nothing, so that a commit whose
         answer was lost can be repeated.
@@ -228,6 +229,7 @@ class PostgresResults(PostgresRuns):
                     lease_until=None,
                 )
             )
+            await fence_off(connection, results.run_id)
             if results.scrub is not None:
                 await scrub_texts(connection, results.run_id, results.scrub.clean)
 

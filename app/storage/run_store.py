@@ -12,6 +12,7 @@ from sqlalchemy import (
     RowMapping,
     Table,
     Text,
+    Update,
     bindparam,
     cast,
     delete,
@@ -207,7 +208,10 @@ class PostgresRuns:
                 )
                 .returning(*RUNS.c)
             )
-            return [run_of(row) for row in rows.mappings()]
+            ended = [run_of(row) for row in rows.mappings()]
+            for run in ended:
+                await fence_off(connection, run.run_id)
+            return ended
 
     async def newest_slot(self, plan_name: str) -> Slot | None:
         """The newest slot of the Plan that has a row of any status, Runs by hand apart."""
@@ -306,7 +310,7 @@ class PostgresRuns:
     ) -> None:
         """Set a final status without results (failed, skipped, missed); results are kept."""
         async with self._database.transaction() as connection:
-            await connection.execute(
+            marked = await connection.execute(
                 update(RUNS)
                 .where(RUNS.c.run_id == run_id, RUNS.c.status != RunStatus.DONE.value)
                 .values(
@@ -317,6 +321,8 @@ class PostgresRuns:
                     lease_until=None,
                 )
             )
+            if marked.rowcount:
+                await fence_off(connection, run_id)
 
     # --- samples --------------------------------------------------------------------------------
 
@@ -494,13 +500,7 @@ class PostgresRuns:
             shard = shard_of(claimed.mappings().one())
             if shard.fence > 1:
                 await connection.execute(
-                    update(ATTEMPTS)
-                    .where(
-                        ATTEMPTS.c.run_id == run_id,
-                        ATTEMPTS.c.shard_no == shard_no,
-                        ATTEMPTS.c.state == AttemptState.SENT.value,
-                    )
-                    .values(state=AttemptState.AMBIGUOUS.value)
+                    _made_ambiguous(run_id).where(ATTEMPTS.c.shard_no == shard_no)
                 )
             rows = await connection.execute(
                 select(CASES)
@@ -732,6 +732,30 @@ async def _require_holder(connection: AsyncConnection, run_id: str, holder: str)
     )
     if found.scalar_one_or_none() != holder:
         raise FenceLost(f"run {run_id} is not held by {holder} any more")
+
+
+async def fence_off(connection: AsyncConnection, run_id: str) -> None:
+    """Refuse whatever is still written for a Run that has ended; what is in flight is ambiguous.
+
+    Call it once the Run's own row is locked, as a claim locks it. Shards are locked in the order of
+    the journal, or its batches and this would wait for each other.
+    """
+    await connection.execute(
+        select(SHARDS.c.shard_no)
+        .where(SHARDS.c.run_id == run_id)
+        .order_by(SHARDS.c.shard_no)
+        .with_for_update(key_share=True)
+    )
+    await connection.execute(
+        update(SHARDS).where(SHARDS.c.run_id == run_id).values(fence=SHARDS.c.fence + 1)
+    )
+    await connection.execute(_made_ambiguous(run_id))
+
+
+def _made_ambiguous(run_id: str) -> Update:
+    """Marks what was sent and is not settled as possibly paid; its reservations stay charged."""
+    is_sent = (ATTEMPTS.c.run_id == run_id, ATTEMPTS.c.state == AttemptState.SENT.value)
+    return update(ATTEMPTS).where(*is_sent).values(state=AttemptState.AMBIGUOUS.value)
 
 
 async def _settled_count(connection: AsyncConnection, run_id: str) -> int:

@@ -1,7 +1,7 @@
 """What every run store promises: one Run per slot, one owner at a time, nothing settled lost."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -304,6 +304,91 @@ async def test_a_partial_run_whose_prompts_were_redacted_cannot_be_resumed(
     await storage.runs.scrub(begun.run.run_id, lambda text: text.replace("How", "[word]"))
     with pytest.raises(RunInProgress, match="prompts were redacted"):
         await begun_by(storage, begun.run)
+
+
+# --- ends ---------------------------------------------------------------------------------------
+
+
+async def marked_failed(storage: Storage, begun: Begun) -> None:
+    now = storage.clock.now()
+    await storage.runs.mark(begun.run.run_id, RunStatus.FAILED, at=now, code="x", message="y")
+
+
+async def finished_as_failed(storage: Storage, begun: Begun) -> None:
+    await storage.runs.finish(ending(begun.run, status=RunStatus.FAILED, scrub=Scrub()))
+
+
+async def finished_as_partial(storage: Storage, begun: Begun) -> None:
+    await storage.runs.finish(ending(begun.run, status=RunStatus.PARTIAL))
+
+
+async def left_by_its_hand(storage: Storage, begun: Begun) -> None:
+    await storage.runs.release(begun.run.run_id, owner="us")
+    (ended,) = await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now())
+    assert ended.run_id == begun.run.run_id
+
+
+@pytest.mark.parametrize(
+    "end", [marked_failed, finished_as_failed, finished_as_partial, left_by_its_hand]
+)
+async def test_who_still_works_for_a_run_that_has_ended_pays_and_writes_nothing_more(
+    storage: Storage, end: Callable[[Storage, Begun], Awaitable[None]]
+) -> None:
+    begun = await begin_run(storage.runs, plan=PLAN, trigger=Trigger.HAND)
+    await call(storage, begun)
+    in_flight = opening(begun, case=1, reserved_usd="0.30")
+    await storage.journal.open(in_flight)
+    await end(storage, begun)
+    with pytest.raises(FenceLost):
+        await storage.journal.settle(outcome(in_flight, completion("late")))
+    with pytest.raises(FenceLost):
+        await storage.journal.open(opening(begun, case=2, purpose=Purpose.JUDGE))
+    with pytest.raises(FenceLost):
+        await storage.journal.score(begun.ref, [record(begun)])
+    with pytest.raises(FenceLost):
+        await storage.runs.close_shard(begun.ref, at=START)
+    assert list(await storage.runs.scores(begun.run.run_id)) == []
+    (line,) = await storage.runs.spend(begun.run.run_id)
+    assert (line.attempts, line.spend_usd, line.unknown_cost) == (2, Decimal("0.01"), 1)
+    assert await storage.runs.spend_since(PLAN.name, START) == Decimal("0.31")
+
+
+async def test_a_worker_gets_no_shard_of_a_run_that_has_ended(storage: Storage) -> None:
+    begun = await begin_run(storage.runs, plan=PLAN)
+    await finished_as_failed(storage, begun)
+    with pytest.raises(FenceLost):
+        await storage.runs.claim(begun.run.run_id, 0, owner="w", at=START, holder="us")
+
+
+async def test_a_partial_run_is_gone_on_with_where_it_stood(storage: Storage) -> None:
+    begun = await begin_run(storage.runs, plan=PLAN)
+    await call(storage, begun)
+    in_flight = opening(begun, case=1)
+    await storage.journal.open(in_flight)
+    await finished_as_partial(storage, begun)
+    await begun_by(storage, begun.run, "them")
+    claimed = await storage.runs.claim(begun.run.run_id, 0, owner="them", at=START, holder="them")
+    settled = await storage.runs.settled(claimed.shard)
+    assert [reply.result for reply in settled.replies.values()] == [completion()]
+    assert list(settled.tried_at) == [(in_flight.case_id, in_flight.call_key)]
+    ref = ShardRef(run_id=begun.run.run_id, shard_no=0, fence=claimed.shard.fence)
+    again = opening(begun, case=1, ref=ref, attempt_no=2)
+    assert await storage.journal.open(again) is None
+    await storage.journal.settle(outcome(again))
+    await storage.runs.close_shard(ref, at=START)
+    await storage.runs.finish(ending(begun.run))
+
+
+async def test_the_normal_end_of_a_run_leaves_its_figures_as_they_were(storage: Storage) -> None:
+    begun = await begin_run(storage.runs, plan=PLAN)
+    for case in range(4):
+        await call(storage, begun, case=case)
+    await storage.runs.close_shard(begun.ref, at=START)
+    before = await storage.runs.results(begun.run.run_id)
+    await storage.runs.finish(ending(begun.run))
+    assert await storage.runs.results(begun.run.run_id) == before
+    (line,) = await storage.runs.spend(begun.run.run_id)
+    assert (line.attempts, line.unknown_cost) == (4, 0)
 
 
 # --- runs ---------------------------------------------------------------------------------------

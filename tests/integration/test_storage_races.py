@@ -11,14 +11,15 @@ import pytest
 
 from app.clocks import SystemClock
 from app.domain.alerts import Alert, AlertKind, News
-from app.domain.attempts import ShardRef
+from app.domain.attempts import AttemptOpening, ShardRef
 from app.domain.errors import FenceLost
+from app.ports import BudgetRefusal
 from app.storage.alert_store import PostgresAlerts
 from app.storage.engine import Database
 from app.storage.journal import PostgresJournal
 from app.storage.ledger import Caps
 from app.storage.result_store import PostgresResults
-from tests.fakes.work import begin_run, opening, shard_for
+from tests.fakes.work import begin_run, ending, opening, shard_for
 
 T = TypeVar("T")
 
@@ -101,6 +102,39 @@ async def test_a_write_waits_for_a_claim_under_way_and_is_then_refused(database_
             one[0].open(opening(begun)),
         )
         assert isinstance(answer, FenceLost)
+
+
+async def test_a_run_can_end_while_its_workers_write_for_many_shards_at_once(
+    database_url: str,
+) -> None:
+    async with database_at(database_url) as database, journals_at(database_url, 2, Caps()) as both:
+        runs = PostgresResults(database, SystemClock().now)
+        begun = await begin_run(runs)
+        run_id = begun.run.run_id
+        more = range(1, 30)
+        await runs.plan_shards(
+            run_id, [shard_for(begun.run, begun.sample.cases, shard_no=n) for n in reversed(more)]
+        )
+        refs = [begun.ref]
+        for number in more:
+            claimed = await runs.claim(run_id, number, owner="us", at=begun.run.created_at)
+            refs.append(ShardRef(run_id=run_id, shard_no=number, fence=claimed.shard.fence))
+        *answers, ended = await let_go_together(
+            database_url,
+            "SELECT * FROM switchwise.shards WHERE shard_no = 17 FOR UPDATE",
+            *(write_all(journal, [opening(begun, ref=ref) for ref in refs]) for journal in both),
+            runs.finish(ending(begun.run)),
+        )
+        assert ended is None
+        said = [answer for batch in answers for answer in batch]
+        assert all(answer is None or isinstance(answer, FenceLost) for answer in said)
+
+
+async def write_all(
+    journal: PostgresJournal, openings: list[AttemptOpening]
+) -> list[BudgetRefusal | BaseException | None]:
+    """What the journal says to each of these, asked together."""
+    return await asyncio.gather(*map(journal.open, openings), return_exceptions=True)
 
 
 @pytest.mark.parametrize("attempt", range(3))
