@@ -13,6 +13,7 @@ from app.alerting.phrases import (
     cause_of_regression,
     caveats,
     drift_answers,
+    finishing_words,
     judge_words,
     named,
     new_epochs,
@@ -181,13 +182,8 @@ def incomplete(outcome: Outcome, reason: str | None) -> Alert:
     """There is no verdict, or none on some models: why, what is stored, what finishing takes."""
     plan = outcome.plan
     lines = [f"Stored: {stored_words(outcome)}."]
-    if outcome.finishing_usd is not None and plan.privacy.store_bodies == "none":
-        lines.append("It cannot be finished: the plan keeps no prompt (privacy.store_bodies).")
-    elif outcome.finishing_usd is not None:
-        lines.append(
-            f"Finishing costs about {money(outcome.finishing_usd)}: "
-            f"`switchwise run --resume {outcome.run.run_id} --max-usd …`"
-        )
+    if outcome.finishing_usd is not None:
+        lines.append(finishing_words(outcome, outcome.finishing_usd))
     if outcome.next_slot is not None:
         lines.append(f"Next slot: {slot_words(outcome.next_slot)}.")
     what = "no verdict this week"

@@ -1,6 +1,7 @@
 """Sentences about Comparisons, drift, judges and spend, each with its interval and count."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_CEILING, Decimal
 
 from app.alerting.outcome import Outcome
 from app.alerting.words import (
@@ -35,6 +36,14 @@ from app.stats.estimates import Estimate
 
 _TURN = "turn"
 """Segment name under which first and later turns of conversations are told apart."""
+
+_RUN_CAP = "budget.per_run_usd"
+_MONTH_CAP = "budget.per_month_usd"
+"""Caps by their names in the plan, which the reason of a Run that one of them ended gives."""
+
+_FINISHING_MARGIN = Decimal("1.2")
+_LEAST_ROOM = Decimal("0.05")
+"""Of what a Run was charged: judging what is answered already may be all that is left."""
 
 _NOT_MEASURED = {
     SkipReason.UNSUPPORTED: "with content that cannot be replayed",
@@ -254,6 +263,31 @@ def stored_words(outcome: Outcome) -> str:
     if attempts is None:
         attempts = sum(s.attempts for s in outcome.summaries if s.segment == ALL)
     return f"{count(attempts, 'attempt')} on {count(outcome.run.cases_sampled, 'case')}"
+
+
+def finishing_words(outcome: Outcome, left_usd: Decimal) -> str:
+    """What finishing a partial Run costs, and what it takes.
+
+    `--max-usd` covers the whole Run, what it has spent as well. A call is refused for what it could
+    cost, so there must be more room than its likely cost.
+    """
+    budget, why = outcome.plan.budget, outcome.incomplete or ""
+    if outcome.plan.privacy.store_bodies == "none":
+        return "It cannot be finished: the plan keeps no prompt (privacy.store_bodies)."
+    cap_usd, month_cap_usd = budget.per_run_usd, budget.per_month_usd
+    charged_usd, room_usd = outcome.total_usd, left_usd * _FINISHING_MARGIN
+    command = f"switchwise run --resume {outcome.run.run_id}"
+    if _RUN_CAP in why:
+        charged_usd = max(charged_usd, cap_usd or charged_usd)  # calls of unknown cost count too
+        room_usd = max(room_usd, charged_usd * _LEAST_ROOM)
+    total_usd = charged_usd + room_usd
+    if _RUN_CAP in why or (cap_usd is not None and cap_usd < total_usd):
+        command += f" --max-usd {total_usd.quantize(Decimal('0.01'), rounding=ROUND_CEILING)}"
+    is_month_short = month_cap_usd is not None and month_cap_usd < outcome.month_usd + room_usd
+    first = ""
+    if _MONTH_CAP in why or is_month_short:
+        first = f"raise {_MONTH_CAP} or wait for the next month, then "
+    return f"Finishing costs about {money(left_usd)}: {first}`{command}`"
 
 
 def slot_words(slot: Slot) -> str:

@@ -41,6 +41,7 @@ class HandOrder:
 
     Attributes:
         only: Names of the candidates to call; empty for all.
+        max_usd: Cap of the whole Run; what it spent before it was resumed counts too.
         resume: Id, or its beginning, of the Run to finish.
         as_of: An instant in the week whose slot the Run fills; with the whole plan.
     """
@@ -183,7 +184,9 @@ async def _beat(plan: Plan, ended: Run | None, ping: Heartbeat) -> None:
 
 async def _run_for(plan: Plan, storage: Storage, clock: Clock, order: HandOrder) -> Run:
     if order.resume:
-        return await _resumed(plan, storage, order.resume)
+        resumed = await _resumed(plan, storage, order.resume)
+        await _require_room(resumed, storage, order.max_usd)
+        return resumed
     slot, trigger = _slot(plan, clock, order)
     for left in await _left_behind(plan, storage, clock, order):
         if left.slot.key == slot.key:
@@ -212,6 +215,22 @@ async def _resumed(plan: Plan, storage: Storage, run_id: str) -> Run:
     if run.status.is_final and run.status is not RunStatus.PARTIAL:
         raise ConfigError(f"run {run.run_id} is {run.status.value}: there is nothing to resume")
     return run
+
+
+async def _require_room(run: Run, storage: Storage, max_usd: Decimal | None) -> None:
+    """Refuse a cap that the Run has reached already: it would end as it ended before.
+
+    Raises:
+        ConfigError: Saying what it has spent.
+    """
+    if max_usd is None:
+        return
+    spent_usd = sum((line.spend_usd for line in await storage.runs.spend(run.run_id)), Decimal(0))
+    if max_usd <= spent_usd:
+        raise ConfigError(
+            f"--max-usd caps the whole run, and run {run.run_id} has spent "
+            f"${spent_usd:.4f} already: give more than that"
+        )
 
 
 def _is_ended(run: Run) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from app.alerting.compose import Messages, Outcome, compose_alerts
 from app.alerting.slots import missed_alert, skipped_alert
 from app.domain.alerts import AlertKind, News, OpenAlert
+from app.domain.plans import Budget
 from app.domain.results import (
     Comparison,
     DriftReport,
@@ -351,9 +352,59 @@ def test_the_message_about_an_incomplete_run_says_why_and_what_finishing_takes()
     assert alert.lead == "The cap of $25.00 a run was reached after 61 of 100 prompts."
     assert alert.lines == (
         "Stored: 206 attempts on 100 cases.",
-        f"Finishing costs about $9.80: `switchwise run --resume {RUN_ID} --max-usd …`",
+        f"Finishing costs about $9.80: `switchwise run --resume {RUN_ID}`",
         "Next slot: Sun 05 Apr 2026 06:00 UTC.",
     )
+
+
+RUN_CAP = "the cap budget.per_run_usd of $15 does not allow another call"
+WAIT = "raise budget.per_month_usd or wait for the next month, then "
+MONTH_CAP = "the cap budget.per_month_usd of $60 does not allow another call"
+
+
+@pytest.mark.parametrize(
+    ("why", "per_run", "per_month", "advice"),
+    [
+        (RUN_CAP, "15", None, "`switchwise run --resume RUN --max-usd 26.77`"),
+        (RUN_CAP, None, None, "`switchwise run --resume RUN --max-usd 25.97`"),
+        (
+            MONTH_CAP,
+            None,
+            "60",
+            f"{WAIT}`switchwise run --resume RUN`",
+        ),
+        (
+            MONTH_CAP,
+            "20",
+            "60",
+            f"{WAIT}`switchwise run --resume RUN --max-usd 25.97`",
+        ),
+        (
+            RUN_CAP,
+            "15",
+            "60",
+            f"{WAIT}`switchwise run --resume RUN --max-usd 26.77`",
+        ),
+    ],
+)
+def test_what_finishing_takes_covers_what_was_spent_and_names_the_cap_in_the_way(
+    why: str, per_run: str | None, per_month: str | None, advice: str
+) -> None:
+    budget = Budget(
+        per_run_usd=Decimal(per_run) if per_run else None,
+        per_month_usd=Decimal(per_month) if per_month else None,
+    )
+    told = replace(partial(why), finishing_usd=Decimal("9.804"))
+
+    (alert,) = compose(replace(told, plan=replace(told.plan, budget=budget))).alerts
+
+    assert alert.lines[1] == f"Finishing costs about $9.80: {advice.replace('RUN', RUN_ID)}"
+
+
+def test_a_run_whose_calls_are_all_made_still_gets_room_to_be_judged() -> None:
+    told = replace(partial(RUN_CAP), finishing_usd=Decimal(0))
+    (alert,) = compose(told).alerts
+    assert alert.lines[1].endswith("--max-usd 14.91`")
 
 
 def test_a_run_whose_prompts_are_not_kept_is_not_offered_to_be_finished() -> None:

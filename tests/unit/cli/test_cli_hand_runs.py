@@ -25,7 +25,8 @@ from app.settings import Settings
 from tests.fakes.clocks import HandClock
 from tests.fakes.run_documents import document
 from tests.fakes.small_plans import plan, run
-from tests.fakes.storage import Memory, MemoryRuns
+from tests.fakes.storage import Memory, MemoryJournal, MemoryRuns
+from tests.fakes.work import begin_run, opening, outcome, weekly_plan
 
 PLAN = plan("haiku", "opus")
 
@@ -133,3 +134,21 @@ async def test_a_run_by_hand_that_was_killed_does_not_stop_the_next_one() -> Non
     await _let_go(PLAN, storage, clock)
     assert (await _run_for(PLAN, storage, clock, HandOrder())).run_id != asked.run_id
     assert memory.runs[asked.run_id].status is RunStatus.PARTIAL
+
+
+async def test_a_run_is_not_resumed_under_a_cap_that_it_has_reached_already() -> None:
+    clock, memory = HandClock(), Memory()
+    runs = MemoryRuns(memory, now=clock.now)
+    storage: Any = SimpleNamespace(runs=runs)
+    begun = await begin_run(runs, plan=weekly_plan())
+    opened = opening(begun)
+    journal = MemoryJournal(memory)
+    await journal.open(opened)
+    await journal.settle(outcome(opened, cost_usd="2.50"))
+
+    def resumed(max_usd: str) -> HandOrder:
+        return HandOrder(resume=begun.run.run_id, max_usd=Decimal(max_usd))
+
+    with pytest.raises(ConfigError, match=r"has spent \$2\.5000 already"):
+        await _run_for(begun.plan, storage, clock, resumed("2.50"))
+    assert (await _run_for(begun.plan, storage, clock, resumed("2.51"))).run_id == begun.run.run_id
