@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, TextClause, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -40,10 +40,6 @@ _CONNECT_OPTIONS: dict[str, Any] = {
     "tcp_user_timeout": 15_000,
     "prepare_threshold": None,
 }
-_LIMITS = text(
-    f"SELECT set_config('statement_timeout', '{STATEMENT_WITHIN_S:.0f}s', true),"
-    f" set_config('lock_timeout', '{LOCK_WITHIN_S:.0f}s', true)"
-)
 _DRIVER = re.compile(r"^postgres(ql)?(\+\w+)?://")
 _TIMER = "hang_up_timer"
 
@@ -72,7 +68,8 @@ class Database:
     Args:
         dsn: `postgresql://…`, psycopg 3 behind it.
         pool_size: Connections kept; as many again may be opened for a moment.
-        answer_within_s: Seconds to wait for the answer to one statement.
+        answer_within_s: Seconds to wait for the answer to one statement; the server ends it a
+            little before.
     """
 
     def __init__(
@@ -80,6 +77,7 @@ class Database:
     ) -> None:
         self.dsn = dsn
         self._answer_within_s = answer_within_s
+        self._limits = _limits(answer_within_s)
         self._outages = Outages()
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+psycopg://",
@@ -142,7 +140,7 @@ class Database:
         connection = await self._engine.connect()
         info = connection.info
         try:
-            await connection.execute(_LIMITS)
+            await connection.execute(self._limits)
         except BaseException:
             with suppress(DBAPIError):
                 await asyncio.shield(_give_back(connection, info))
@@ -152,7 +150,7 @@ class Database:
     # --- deadlines ------------------------------------------------------------------------------
 
     def _asks(self, connection: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
-        is_greeting = statement == _LIMITS.text
+        is_greeting = statement == self._limits.text
         _arm(connection, _GREETING_WITHIN_S if is_greeting else self._answer_within_s)
 
     def _answered(self, connection: Connection, *_rest: Any) -> None:
@@ -203,6 +201,15 @@ def unavailable(error: BaseException) -> StorageUnavailable:
     refusal = StorageUnavailable(words)
     refusal.__cause__ = error
     return refusal
+
+
+def _limits(answer_within_s: float) -> TextClause:
+    """Sets the limits of one transaction: the server gives a statement up before we do."""
+    statement_ms = 1000 * answer_within_s * STATEMENT_WITHIN_S / ANSWER_WITHIN_S
+    return text(
+        f"SELECT set_config('statement_timeout', '{statement_ms:.0f}ms', true),"
+        f" set_config('lock_timeout', '{1000 * LOCK_WITHIN_S:.0f}ms', true)"
+    )
 
 
 @contextmanager

@@ -5,13 +5,14 @@ comparisons are stored for themselves. Anchors in use and the replies they are c
 until they are rotated out.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import TextClause, text
 
+from app.domain.errors import StorageUnavailable
 from app.domain.plans import Retention
 from app.storage.engine import Database
 
@@ -55,6 +56,8 @@ async def prune(
 ) -> Sequence[Pruned]:
     """Remove what is older than the plans allow, one Run per transaction; safe to repeat.
 
+    Trouble with one Run or plan does not keep the others from being pruned.
+
     Args:
         database: The results database.
         plans: How long things are kept, by plan name; other plans are left alone.
@@ -62,17 +65,28 @@ async def prune(
         is_trial: Count what would be removed, and remove nothing.
 
     Raises:
-        StorageUnavailable: If the database cannot be reached.
+        StorageUnavailable: If something had to be left as it was, once all the rest is done.
     """
-    return [
-        await _prune_plan(database, name, retention, now, is_trial=is_trial)
+    troubles: list[Exception] = []
+    pruned = [
+        await _prune_plan(database, name, retention, now, troubles, is_trial=is_trial)
         for name, retention in plans.items()
     ]
+    if troubles:
+        raise _all_told(troubles)
+    return pruned
 
 
 async def _prune_plan(
-    database: Database, name: str, retention: Retention, now: datetime, *, is_trial: bool
+    database: Database,
+    name: str,
+    retention: Retention,
+    now: datetime,
+    troubles: list[Exception],
+    *,
+    is_trial: bool,
 ) -> Pruned:
+    """Remove what is too old of one plan; what kept a Run from it is added to the troubles."""
     counts: dict[str, int] = {}
     results = retention.results
     case_scores = retention.case_scores
@@ -85,15 +99,39 @@ async def _prune_plan(
     for age, statements in ages:
         if age is None:
             continue
-        for run_id in await _older_runs(database, name, now - age):
+        older: Sequence[str] = ()
+        with _noted(troubles):
+            older = await _older_runs(database, name, now - age)
+        for run_id in older:
             if is_trial and run_id in done:  # counted with the rows that hold it
                 continue
-            removed = await _apply(database, name, run_id, statements, is_trial=is_trial)
+            removed: Mapping[str, int] = {}
+            with _noted(troubles):
+                removed = await _apply(database, name, run_id, statements, is_trial=is_trial)
             for what, count in removed.items():
                 counts[what] = counts.get(what, 0) + count
             if any(removed.values()):
                 done.add(run_id)
     return Pruned(plan_name=name, **counts)
+
+
+@contextmanager
+def _noted(troubles: list[Exception]) -> Iterator[None]:
+    """Keep trouble for the end."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - one Run that cannot be pruned must not stop the others
+        troubles.append(error)
+
+
+def _all_told(troubles: Sequence[Exception]) -> Exception:
+    """What to raise for these: a bug as it is, trouble with the database with its extent."""
+    bug = next((one for one in troubles if not isinstance(one, StorageUnavailable)), None)
+    if bug is not None:
+        return bug
+    told = StorageUnavailable(f"pruning was kept from {len(troubles)} of its steps: {troubles[0]}")
+    told.__cause__ = troubles[0]
+    return told
 
 
 class _Trial(Exception):

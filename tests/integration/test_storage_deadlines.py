@@ -101,8 +101,7 @@ async def insert_twice(database: Database) -> None:
 async def test_a_long_statement_is_ended_by_the_server_and_told_in_words(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = text("SELECT set_config('statement_timeout', '50ms', true)")
-    monkeypatch.setattr("app.storage.engine._LIMITS", limits)
+    monkeypatch.setattr("app.storage.engine.STATEMENT_WITHIN_S", 0.05)
     async with opened(database_url) as database:
         with pytest.raises(StorageUnavailable, match="took too long"):
             await run_one(database, "SELECT pg_sleep(20)")
@@ -111,6 +110,18 @@ async def test_a_long_statement_is_ended_by_the_server_and_told_in_words(
 async def run_one(database: Database, statement: str) -> None:
     async with database.transaction() as connection:
         await connection.execute(text(statement))
+
+
+async def test_work_that_is_given_longer_is_given_longer_by_the_server_too(
+    database_url: str,
+) -> None:
+    async with (
+        opened(database_url, answer_within_s=600.0) as database,
+        database.transaction() as connection,
+    ):
+        limit = await connection.execute(text("SHOW statement_timeout"))
+        assert limit.scalar_one() == "8min"
+        await connection.execute(text("SELECT 1"))
 
 
 async def test_limits_end_with_their_transaction(database_url: str) -> None:
