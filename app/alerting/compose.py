@@ -11,10 +11,11 @@ from app.alerting.news import Finding, Reminders, is_acknowledged, is_news
 from app.alerting.outcome import Messages, Outcome, switch_key
 from app.alerting.phrases import bill_warnings
 from app.domain.alerts import Alert, AlertKind, News, OpenAlert
+from app.domain.plans import Plan
 from app.domain.results import CandidateState, Comparison, VerdictKind
 from app.domain.runs import RunStatus
 
-_DETAIL = re.compile(r"\([^()]*\)|\d+")
+_DETAIL = r"\([^()]*\)|\d+"
 
 
 def compose_alerts(outcome: Outcome, known: Mapping[str, OpenAlert], *, now: datetime) -> Messages:
@@ -123,7 +124,9 @@ def _departed(outcome: Outcome, known: Mapping[str, OpenAlert]) -> list[tuple[Al
 
 def _run(outcome: Outcome) -> tuple[Alert, Finding]:
     reason = outcome.incomplete or _unmeasured_reason(outcome)
-    finding = Finding(is_firing=reason is not None, signature=_signature(reason or ""))
+    finding = Finding(
+        is_firing=reason is not None, signature=_signature(reason or "", outcome.plan)
+    )
     return messages.incomplete(outcome, reason), finding
 
 
@@ -148,9 +151,15 @@ def _is_trouble(comparison: Comparison) -> bool:
     return bool(comparison.tests.get("trouble"))
 
 
-def _signature(reason: str) -> str:
-    """A reason without its details: the same trouble with other figures is not news."""
-    return " ".join(_DETAIL.sub("", reason).split())
+def _signature(reason: str, plan: Plan) -> str:
+    """A reason without its details: the same trouble with other figures is not news.
+
+    The names of models stay whole: trouble with another version is trouble with another model.
+    """
+    names = {name for model in plan.models for name in (model.name, model.model)}
+    spelt = sorted(map(re.escape, names), key=len, reverse=True)
+    name_or_detail = re.compile(rf"(?<![\w.-])({'|'.join(spelt)})(?![\w-])|{_DETAIL}")
+    return " ".join(name_or_detail.sub(lambda found: found[1] or "", reason).split())
 
 
 # --- what is told -------------------------------------------------------------------------------

@@ -432,6 +432,23 @@ def test_the_same_trouble_with_other_figures_is_told_once() -> None:
     assert kinds(other) == [(AlertKind.RUN, News.CHANGED)]
 
 
+@pytest.mark.parametrize("ids", [("haiku-3-5", "haiku-4-5"), ("35haiku", "45haiku")])
+def test_the_same_trouble_with_another_model_is_told_though_only_a_version_differs(
+    ids: tuple[str, str],
+) -> None:
+    def silent(name: str, calls: int) -> Outcome:
+        why = f"{name} did not answer {calls} of {calls} calls (overloaded {calls}): outage."
+        return replace(partial(why), plan=plan(*ids))
+
+    known = {state.key: state for state in compose(silent(ids[0], 40)).states}
+
+    again = compose_alerts(silent(ids[0], 39), known, now=NOW)
+    other = compose_alerts(silent(ids[1], 40), known, now=NOW)
+
+    assert again.alerts == ()
+    assert kinds(other) == [(AlertKind.RUN, News.CHANGED)]
+
+
 def test_the_end_of_trouble_is_silent_unless_the_digest_is_asked_for() -> None:
     known = opened(RUN_KEY, kind=AlertKind.RUN, signature="outage")
 
