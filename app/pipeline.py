@@ -21,7 +21,7 @@ from app.decision.adaptive import drop_candidates
 from app.decision.decide import decide
 from app.decision.readings import STORED_PREFIX
 from app.domain.attempts import Purpose, Reply, ShardRef
-from app.domain.cases import Case, Sample, Window
+from app.domain.cases import Case, Sample
 from app.domain.errors import (
     BudgetExhausted,
     GatewayRefused,
@@ -51,6 +51,7 @@ from app.run_tools import EndTools, Progress, RunTools
 from app.sampling.anchors import choose_anchors, is_new_month
 from app.sampling.draw import DrawRequest, draw_sample
 from app.sampling.identity import case_id_of
+from app.sampling.windows import window_of
 from app.summary.document import RunFigures, document
 from app.summary.summaries import summarise
 from app.weekly_evidence import (
@@ -201,11 +202,12 @@ async def ensure_sample(run: Run, tools: RunTools) -> Sample:
         plan.name, primary=plan.primary.name, attempts=MOST_LIFETIME_ATTEMPTS
     )
     anchors = await _anchors(run, tools)
+    done = await tools.runs.runs(plan.name, statuses=(RunStatus.DONE,))
     sample = await draw_sample(
         tools.logs,
         DrawRequest(
             run_id=run.run_id,
-            window=Window(start=run.slot.at - plan.sample.window, end=run.slot.at),
+            window=window_of(run, plan.sample.window, done),
             seed=run.seed,
             settings=plan.sample,
             privacy=plan.privacy,
@@ -318,7 +320,7 @@ async def _models_of_block(
     if block > 0 and tools.plan.sample.adaptive:
         results = await tools.runs.results(run.run_id)
         week = await week_of_evidence(run, sample, results, JudgeReport(), tools, None)
-        dropped = drop_candidates(week, blocks_done=block)
+        dropped = await asyncio.to_thread(drop_candidates, week, blocks_done=block)
     return tuple(model.name for model in tools.plan.contestants if model.name not in dropped)
 
 
@@ -442,14 +444,14 @@ async def conclude(
     results = await tools.runs.results(run.run_id)
     spend = await tools.runs.spend(run.run_id)
     bills = [line.check for line in spend if line.check]
-    summaries = summarise(results, plan.contestants)
+    summaries = await asyncio.to_thread(summarise, results, plan.contestants)
     records = await tools.runs.scores(run.run_id)
     people = human_evidence(plan, tools.evaluation, await tools.labels.labelled(plan.name))
     judge = people.told_in(judge_report(plan, records=records, results=results, spend=spend))
     week = await week_of_evidence(run, sample, results, judge, tools, why)
     drift, reading = await drift_of_week(run, results, records, tools, why)
     week = replace(week, ill_weeks=frozenset(drift.ill_weeks if drift else ()))
-    decision = decide(week)
+    decision = await asyncio.to_thread(decide, week)
     adaptive = adaptive_report(sample, results, week)
     finished_at = tools.clock.now()
     outcome = Outcome(

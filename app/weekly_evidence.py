@@ -1,5 +1,6 @@
 """What a verdict rests on: this week's pairs beside earlier weeks, what drifted, what it cost."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -33,7 +34,9 @@ async def week_of_evidence(
     plan = tools.plan
     names = {row.model_name for row in results}
     pairs = {
-        candidate.name: compare(results, primary=plan.primary.name, candidate=candidate.name)
+        candidate.name: await asyncio.to_thread(
+            compare, results, primary=plan.primary.name, candidate=candidate.name
+        )
         for candidate in plan.candidates
         if candidate.name in names
     }
