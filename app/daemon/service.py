@@ -111,6 +111,7 @@ class Daemon:
         self._working: dict[str, asyncio.Task[None]] = {}
         self._ticking = asyncio.Lock()
         self._next_due: datetime | None = None
+        self._looked_at_s = 0.0
         self._vain_tries: Counter[str] = Counter()
         self.health = Health()
 
@@ -239,7 +240,10 @@ class Daemon:
     async def _work_orphans(self, plan: Plan) -> None:
         if plan.name in self._working or self._tools.stop.is_set():
             return
-        for run in await self._tools.store.orphans(plan.name, now=self._tools.clock.now()):
+        orphans = await self._tools.store.orphans(plan.name, now=self._tools.clock.now())
+        if plan.name in self._working:  # a tick and a look met, and the other was faster
+            return
+        for run in orphans:
             task = asyncio.create_task(self._work(run, plan))
             self._working[plan.name] = task
             self.health.running[plan.name] = run.run_id
@@ -292,12 +296,9 @@ class Daemon:
         """End the Run as failed; when even that cannot be stored, the next look tries again."""
         log = _log.bind(plan=plan.name, run_id=run.run_id, slot=run.slot.key)
         log.error("run failed", error=type(error).__name__, reason=str(error))
-        try:
-            await self._tools.give_up(run, plan, error)
-        except SwitchwiseError as trouble:
-            log.warning("failure not stored", error=type(trouble).__name__, reason=str(trouble))
-            return
-        self._vain_tries.pop(run.run_id, None)
+        storing = self._tools.give_up(run, plan, error)
+        if await self._trouble_of(storing, "failure not stored", plan.name) is None:
+            self._vain_tries.pop(run.run_id, None)
 
     # --- around -------------------------------------------------------------------------------
 
@@ -305,7 +306,8 @@ class Daemon:
         """One tick at a time; when it met trouble the next look ticks again."""
         async with self._ticking:
             began = self._tools.clock.monotonic()
-            await self.tick()
+            trouble = await self._trouble_of(self.tick(), "tick failed")
+            self.health.last_error = trouble or self.health.last_error
             if self.health.last_error is None:
                 self.health.ticked_at = began
 
@@ -325,22 +327,27 @@ class Daemon:
         return None
 
     async def _watch(self) -> None:
-        """Tick at once when a slot falls due; between ticks look for Runs nobody holds."""
-        looked_at = self._tools.clock.monotonic()
+        """Tick at once when a slot falls due; between ticks look for Runs nobody holds.
+
+        Trouble is logged and never ends the watch.
+        """
+        self._looked_at_s = self._tools.clock.monotonic()
         while not self._tools.stop.is_set():
             await asyncio.sleep(WATCH_S)
-            if self._ticking.locked():
-                continue
-            now_s = self._tools.clock.monotonic()
-            if self._next_due is not None and self._tools.clock.now() >= self._next_due:
-                self._next_due = None
+            if not self._ticking.locked():
+                await self._trouble_of(self._watch_once(), "watch failed")
+
+    async def _watch_once(self) -> None:
+        now_s = self._tools.clock.monotonic()
+        if self._next_due is not None and self._tools.clock.now() >= self._next_due:
+            self._next_due = None
+            await self._tick_safely()
+        elif now_s - self._looked_at_s >= LOOK_S:
+            self._looked_at_s = now_s
+            if self.health.last_error is not None:
                 await self._tick_safely()
-            elif now_s - looked_at >= LOOK_S:
-                looked_at = now_s
-                if self.health.last_error is not None:
-                    await self._tick_safely()
-                else:
-                    await self.look()
+            else:
+                await self.look()
 
     async def _feel_lag(self) -> None:
         """Note each second how late the event loop wakes us."""
@@ -393,9 +400,9 @@ class Daemon:
             await asyncio.wait(set(self._working.values()), timeout=GRACE_S)
         for task in self._working.values():
             task.cancel()
-        with suppress(SwitchwiseError, TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(3.0):
-                await self._deliver_due()
+                await self._trouble_of(self._deliver_due(), "delivery failed")
 
 
 def _frames(error: Exception) -> list[str]:

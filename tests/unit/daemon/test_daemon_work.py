@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.daemon import service
+from app.daemon import service, slots
 from app.daemon.service import MOST_VAIN_TRIES, Daemon, DaemonTools
 from app.domain.alerts import OutboxItem
 from app.domain.errors import (
@@ -33,7 +33,12 @@ SICK = "sick"
 
 
 class OneSickPlan(MemoryRuns):
-    """A store in which nothing can be learnt of one plan."""
+    """A store that answers in its own time, and of one plan not at all."""
+
+    async def orphans(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
+        found = await super().orphans(plan_name, now=now)
+        await asyncio.sleep(0)
+        return found
 
     async def newest_slot(self, plan_name: str) -> Slot | None:
         if plan_name == SICK:
@@ -80,6 +85,7 @@ class World:
     pings: list[bool] = field(default_factory=list)
     plans: tuple[Plan, ...] = (WEEKLY,)
     alerts: MemoryAlerts | None = None
+    bug_in_giving_up: Exception | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def daemon(self) -> Daemon:
@@ -93,6 +99,8 @@ class World:
 
         async def give_up(run: Run, _plan: Plan, error: SwitchwiseError) -> None:
             self.given_up.append(error)
+            if self.bug_in_giving_up is not None:
+                raise self.bug_in_giving_up
             await store.mark(
                 run.run_id, RunStatus.FAILED, at=self.clock.now(), code="x", message=str(error)
             )
@@ -217,6 +225,73 @@ async def test_a_bug_in_delivery_ends_it_once_and_not_for_ever(
         await alerts.is_well.wait()
     world.stop.set()
     await serving
+
+
+async def test_a_bug_in_a_look_ends_it_once_and_not_the_watch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "WATCH_S", 0.001)
+    monkeypatch.setattr(service, "LOOK_S", 0.0)
+    asked = 0
+    right = slots.next_slots
+
+    def next_slots(schedule: Schedule, after: datetime, count: int) -> Sequence[Slot]:
+        nonlocal asked
+        asked += 1
+        if asked < 4:
+            raise KeyError("text of a prompt")
+        world.stop.set()
+        return right(schedule, after, count)
+
+    monkeypatch.setattr(service, "next_slots", next_slots)
+    world = World(lambda: RunStatus.DONE)
+    daemon = world.daemon()
+    async with asyncio.timeout(10):
+        await daemon.serve()
+    assert asked == 4
+    assert daemon._next_due is not None
+    assert daemon.health.last_error is None
+
+
+async def test_trouble_in_the_watch_itself_does_not_end_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "WATCH_S", 0.001)
+    monkeypatch.setattr(service, "LOOK_S", 0.0)
+    world = World(lambda: RunStatus.DONE)
+    daemon = world.daemon()
+    looks = 0
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            world.stop.set()
+        raise KeyError("text of a prompt")
+
+    monkeypatch.setattr(daemon, "look", look)
+    async with asyncio.timeout(10):
+        await daemon._watch()
+    assert looks == 3
+
+
+async def test_a_run_whose_failure_cannot_be_stored_lets_go_of_its_plan() -> None:
+    world = World(failing(ConfigError("evaluator y")), bug_in_giving_up=KeyError("text"))
+    daemon = await ticked(world, 1)
+    (run,) = world.memory.runs.values()
+    await daemon._work(run, WEEKLY)
+    assert len(world.given_up) == 2
+    assert daemon.health.running == {}
+
+
+async def test_a_run_that_two_looks_find_at_once_is_worked_once() -> None:
+    world = World(lambda: RunStatus.DONE)
+    await begun(world, Trigger.AS_OF)
+    world.clock.advance(3600)
+    daemon = world.daemon()
+    await asyncio.gather(daemon.look(), daemon.look())
+    await daemon.idle()
+    assert world.worked == 1
 
 
 async def test_the_daemon_knows_when_the_next_slot_of_any_plan_falls_due() -> None:
