@@ -12,12 +12,12 @@ import asyncio
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, TextClause, event, text
+from sqlalchemy import Connection, Executable, Row, TextClause, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -31,6 +31,7 @@ LOCK_WITHIN_S = 8.0
 _GREETING_WITHIN_S = 5.0
 _CONNECTED_WITHIN_S = 15.0
 _POOL_WITHIN_S = 8.0
+_ROWS_IN_A_PART = 1000
 
 _CONNECT_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -42,6 +43,7 @@ _CONNECT_OPTIONS: dict[str, Any] = {
 }
 _DRIVER = re.compile(r"^postgres(ql)?(\+\w+)?://")
 _TIMER = "hang_up_timer"
+_T = TypeVar("_T")
 
 #: Trouble that passes without us: the server is away, full, read-only, busy, or was cut off.
 PASSING = (
@@ -110,6 +112,30 @@ class Database:
             finally:
                 await asyncio.shield(_give_back(connection, info))
 
+    async def in_parts(
+        self,
+        connection: AsyncConnection,
+        statement: Executable,
+        values: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[Sequence[Row[Any]], None]:
+        """The rows of a large result, so many at once that memory holds one part of them.
+
+        Each part is fetched within the deadline of an answer. Close it before the transaction ends.
+
+        Args:
+            connection: The open transaction.
+            statement: A query.
+            values: Its parameters.
+        """
+        options = {"yield_per": _ROWS_IN_A_PART}
+        rows = await connection.stream(statement, values, execution_options=options)
+        line: Any = (await connection.get_raw_connection()).driver_connection
+        try:
+            while part := await self._in_time(line, rows.fetchmany(_ROWS_IN_A_PART)):
+                yield part
+        finally:
+            await self._in_time(line, rows.close())
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Take note of trouble on its way to whoever waits it out."""
@@ -146,6 +172,10 @@ class Database:
                 await asyncio.shield(_give_back(connection, info))
             raise
         return connection
+
+    async def _in_time(self, line: psycopg.AsyncConnection[Any], answer: Awaitable[_T]) -> _T:
+        with hanging_up(line, after_s=self._answer_within_s):
+            return await answer
 
     # --- deadlines ------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What a Run found: recomputed from its rows, and committed at its end in one transaction."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, replace
 from decimal import Decimal
 from sys import intern
@@ -43,9 +44,6 @@ from app.storage.tables import (
     SCORES,
 )
 
-#: Rows that a large Run has by the ten thousand are read by a cursor: memory holds a part of them.
-_BY_PARTS = {"yield_per": 1000}
-
 #: One row per Case and model: what its Attempts cost, and how the last of them ended. A model that
 #: a finished shard was to call and that has no final Attempt was held back by its breaker.
 _CALLS = text("""
@@ -84,11 +82,14 @@ class PostgresResults(PostgresRuns):
         scores: dict[tuple[str, str], list[ScoreRecord]] = {}
         for record in await self.scores(run_id):
             scores.setdefault((record.case_id, record.model_name), []).append(record)
-        async with self._database.transaction() as connection:
-            calls = await connection.stream(_CALLS, {"run_id": run_id}, execution_options=_BY_PARTS)
+        async with (
+            self._database.transaction() as connection,
+            aclosing(self._database.in_parts(connection, _CALLS, {"run_id": run_id})) as parts,
+        ):
             return [
                 _case_result(call, scores.pop((call.case_id, call.model_name), []))
-                async for call in calls
+                async for calls in parts
+                for call in calls
                 if call.is_ended or call.is_shard_done
             ]
 
@@ -122,9 +123,15 @@ class PostgresResults(PostgresRuns):
     async def scores(self, run_id: str) -> Sequence[ScoreRecord]:
         """Every score of the Run, canaries included."""
         query = select(SCORES).where(SCORES.c.run_id == run_id)
-        async with self._database.transaction() as connection:
-            rows = await connection.stream(query, execution_options=_BY_PARTS)
-            return [score_record(row) async for row in rows.mappings()]
+        async with (
+            self._database.transaction() as connection,
+            aclosing(self._database.in_parts(connection, query)) as parts,
+        ):
+            return [
+                score_record(row._mapping)  # noqa: SLF001 - public: so named to clash with no column
+                async for rows in parts
+                for row in rows
+            ]
 
     async def document(self, run_id: str) -> JsonObject | None:
         """The Run's immutable document."""

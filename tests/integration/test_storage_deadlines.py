@@ -47,6 +47,35 @@ async def test_a_backend_that_freezes_in_mid_transaction_is_given_up_at_the_dead
         assert time.monotonic() - began < 5.0
 
 
+async def test_a_backend_that_freezes_between_the_parts_of_a_result_is_given_up_at_the_deadline(
+    database_url: str,
+) -> None:
+    async with opened(database_url, answer_within_s=1.0) as database:
+        async with asyncio.timeout(20):
+            began = time.monotonic()
+            with pytest.raises(StorageUnavailable):
+                await freeze_after_the_first_part(database)
+        assert time.monotonic() - began < 5.0
+
+
+async def freeze_after_the_first_part(database: Database) -> None:
+    query = text("SELECT n, pg_backend_pid() AS pid FROM generate_series(1, 5000) AS n")
+    with ExitStack() as stack:
+        async with database.transaction() as connection:
+            async for rows in database.in_parts(connection, query):
+                assert rows[0].n == 1
+                stack.enter_context(frozen(rows[0].pid))
+
+
+async def test_a_large_result_is_read_whole_and_in_order(database_url: str) -> None:
+    query = text("SELECT n FROM generate_series(1, :last) AS n")
+    async with opened(database_url) as database, database.transaction() as connection:
+        for last in (0, 1, 1000, 2345):
+            parts = [part async for part in database.in_parts(connection, query, {"last": last})]
+            assert [row.n for part in parts for row in part] == list(range(1, last + 1))
+            assert max(map(len, parts), default=0) <= 1000
+
+
 async def test_a_frozen_backend_in_the_pool_is_replaced(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
