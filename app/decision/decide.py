@@ -106,6 +106,7 @@ def decide(week: WeekOfEvidence) -> Decision:
         week.plan.policy,
         candidates=len(week.plan.candidates),
         bias_allowance=week.plan.judge.bias_allowance if week.plan.judge else 0.0,
+        counts=week.counts,
     )
     found = [
         _candidate(candidate, week, rules)

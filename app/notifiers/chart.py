@@ -20,7 +20,7 @@ _MARKERS = {
     "star": "*",
 }
 _SIZE_INCHES = (8.0, 5.0)
-_DOTS_PER_INCH = 160
+_DOTS_PER_INCH = 200
 _INK = "#1c2430"
 _MUTED = "#566072"
 _GRID = "#e3e7ee"

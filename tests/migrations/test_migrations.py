@@ -31,8 +31,11 @@ def _schemas(dsn: str) -> set[object]:
     return {row[0] for row in found}
 
 
-def test_the_scripts_have_a_single_head() -> None:
-    assert len(migrations.heads()) == 1
+def test_the_scripts_follow_each_other_and_are_named_after_their_revisions() -> None:
+    scripts = ScriptDirectory(str(_REPOSITORY / "alembic"))
+    assert len(scripts.get_heads()) == 1
+    told = [script.revision for script in scripts.walk_revisions()][::-1]
+    assert migrations.revisions() == tuple(told)
 
 
 def test_changed_views_come_with_a_new_migration() -> None:
