@@ -6,8 +6,10 @@ https://docs.slack.dev/reference/methods/chat.postMessage
 import asyncio
 import http.client
 import re
+import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar, cast
 
 import structlog
 from slack_sdk import WebClient
@@ -57,6 +59,7 @@ _CHANNEL_ID = re.compile(r"[CDG][A-Z0-9]{2,}")
 _LOST = (SlackClientError, OSError, ValueError, http.client.HTTPException)
 """What the client raises when the other side is not there or makes no sense."""
 
+_T = TypeVar("_T")
 ChartMaker = Callable[[Mapping[str, object]], bytes]
 _log = structlog.get_logger(__name__)
 
@@ -100,21 +103,26 @@ class SlackNotifier:
         parent = thread if alert.news in _ANSWERS and self._is_here(thread) else None
         try:
             async with asyncio.timeout(2 * self._timeout_s):
-                answered = await asyncio.to_thread(self._post, alert, parent)
+                answered = await _in_thread(lambda: self._post(alert, parent))
         except TimeoutError:
             return Delivery(is_delivered=False, error="Slack did not answer in time")
-        if not answered.is_delivered or answered.reference is None:
+        reference = answered.reference
+        if not answered.is_delivered or reference is None:
             return answered
         try:
             async with asyncio.timeout(FOLLOW_UP_S):
-                await asyncio.to_thread(self._follow_up, alert, parent, answered.reference)
+                await _in_thread(lambda: self._follow_up(alert, parent, reference))
         except TimeoutError:
             _log.warning("slack took too long for the thread", key=alert.key)
         return answered
 
     async def check(self) -> tuple[str, ...]:
         """Whether the token works, may do what is needed, and the channel takes messages."""
-        return await asyncio.to_thread(self._check)
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                return await _in_thread(self._check)
+        except TimeoutError:
+            return ("Slack did not answer in time",)
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -246,7 +254,7 @@ class SlackWebhookNotifier:
         del thread
         try:
             async with asyncio.timeout(2 * self._timeout_s):
-                return await asyncio.to_thread(self._post, alert)
+                return await _in_thread(lambda: self._post(alert))
         except TimeoutError:
             return Delivery(is_delivered=False, error="the Slack webhook did not answer in time")
 
@@ -278,6 +286,36 @@ class SlackWebhookNotifier:
             error=_webhook_words(response.status_code),
             retry_after_s=retry_after_s(response.headers),
         )
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Do the work in a thread of its own, for which nobody waits once we gave it up.
+
+    A server that drips holds the thread for ever: one of a pool would be lost to the other users of
+    the pool, and would keep the process from ending.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[_T] = loop.create_future()
+
+    def tell(result: _T | None, error: Exception | None) -> None:
+        if ended.done():
+            return
+        if error is not None:
+            ended.set_exception(error)
+        else:
+            ended.set_result(cast("_T", result))
+
+    def do() -> None:
+        result, trouble = None, None
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
+            trouble = error
+        with suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            loop.call_soon_threadsafe(tell, result, trouble)
+
+    threading.Thread(target=do, name="slack", daemon=True).start()
+    return await ended
 
 
 def _failed(error: SlackApiError) -> Delivery:

@@ -1,6 +1,7 @@
 """Servers that never fall silent and never come to an end hold up nobody."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -9,17 +10,28 @@ import pytest
 
 from app.domain.alerts import Alert, AlertKind, Delivery, News
 from app.domain.models import Secret
-from app.domain.plans import WebhookSettings
+from app.domain.plans import SlackSettings, WebhookSettings
 from app.notifiers.heartbeat import ping
+from app.notifiers.slack import SlackNotifier, SlackWebhookNotifier
 from app.notifiers.webhook import WebhookNotifier
 
 NOW = datetime(2026, 3, 29, 6, 30, tzinfo=UTC)
 IN_HEADERS = b"HTTP/1.1 200 OK\r\nX-Drip: "
 IN_BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n"
+TILL_CLOSED = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 REFUSED = b"HTTP/1.1 503 Busy\r\nContent-Length: 1000000000000\r\n\r\n"
 SHORT_S = 0.3
 PATIENCE_S = 5.0
 """Far longer than a call may take: a test that waits so long has failed."""
+
+ALERT = Alert(
+    key="support-bot/run",
+    kind=AlertKind.RUN,
+    news=News.NEW,
+    run_id=None,
+    title="Run incomplete",
+    lead="",
+)
 
 
 @asynccontextmanager
@@ -62,17 +74,9 @@ async def dripping(opening: bytes, *, drop: bytes = b"a") -> AsyncIterator[str]:
 
 async def posted(url: str, *, timeout_s: float = SHORT_S) -> Delivery:
     notifier = WebhookNotifier(WebhookSettings(url=Secret(url)), lambda: NOW, timeout_s=timeout_s)
-    alert = Alert(
-        key="support-bot/run",
-        kind=AlertKind.RUN,
-        news=News.NEW,
-        run_id=None,
-        title="Run incomplete",
-        lead="",
-    )
     try:
         async with asyncio.timeout(PATIENCE_S):
-            return await notifier.deliver(alert, thread=None)
+            return await notifier.deliver(ALERT, thread=None)
     finally:
         await notifier.close()
 
@@ -111,3 +115,29 @@ async def test_of_a_long_answer_only_the_first_few_kilobytes_are_taken() -> None
     async with dripping(IN_BODY, drop=b"a" * 65536) as url:
         delivery = await posted(url, timeout_s=2 * PATIENCE_S)
     assert delivery.is_delivered
+
+
+def waited_for() -> set[threading.Thread]:
+    """The threads that the process cannot end without."""
+    return {thread for thread in threading.enumerate() if not thread.daemon}
+
+
+@pytest.mark.parametrize("opening", [IN_HEADERS, TILL_CLOSED])
+@pytest.mark.parametrize("is_webhook", [False, True])
+async def test_a_slack_that_drips_is_given_up_and_keeps_no_process_from_ending(
+    opening: bytes, is_webhook: bool
+) -> None:
+    before = waited_for()
+    async with dripping(opening) as url:
+        settings = SlackSettings(
+            token=Secret("xoxb-1"), channel="C0123ABCDEF", base_url=url, webhook_url=Secret(url)
+        )
+        kind = SlackWebhookNotifier if is_webhook else SlackNotifier
+        notifier = kind(settings, timeout_s=SHORT_S)
+        async with asyncio.timeout(PATIENCE_S):
+            delivery = await notifier.deliver(ALERT, thread=None)
+            warnings = await notifier.check()
+        left = waited_for() - before
+    assert not delivery.is_delivered
+    assert warnings == (() if is_webhook else ("Slack did not answer in time",))
+    assert left == set()
