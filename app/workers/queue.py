@@ -4,6 +4,9 @@ The queue only says who works next. What was done is told by our own rows: a job
 or too late, finds its shard done or its Fence gone.
 """
 
+import asyncio
+import os
+import socket
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +20,7 @@ from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from procrastinate.worker import Worker
+from psycopg.pq import TransactionStatus
 
 from app.domain.errors import SchemaMismatch, StorageUnavailable
 from app.workers.owners import is_gone
@@ -38,6 +42,8 @@ _CONNECT: dict[str, Any] = {
     "tcp_user_timeout": 15_000,
     "options": f"-c search_path={SCHEMA} -c statement_timeout=12s",
 }
+#: The server ends a statement before; a server that is frozen ends nothing.
+_ANSWER_WITHIN_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +132,7 @@ class ShardQueue:
         self._connector = procrastinate.PsycopgConnector(
             conninfo=dsn.replace("postgresql+psycopg://", "postgresql://", 1),
             kwargs=_CONNECT,
+            connection_class=_ImpatientConnection,
             min_size=1,
             max_size=4,
             timeout=10.0,
@@ -317,6 +324,28 @@ _LEAVE = """
     WHERE worker = %(worker)s OR seen_at < clock_timestamp() - interval '1 day'
     RETURNING what
 """
+
+
+class _ImpatientConnection(psycopg.AsyncConnection[Any]):
+    """Hangs up when the server owes an answer for too long; asking it to cancel would wait, too.
+
+    Who listens for notifications is owed none, and waits as long as it takes.
+    """
+
+    async def wait(self, *args: Any, **how: Any) -> Any:
+        """Every wait for the server, of whatever statement."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(_ANSWER_WITHIN_S, self._hang_up_if_owed)
+        try:
+            return await super().wait(*args, **how)
+        finally:
+            timer.cancel()
+
+    def _hang_up_if_owed(self) -> None:
+        with suppress(psycopg.Error, OSError):
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                with socket.socket(fileno=os.dup(self.pgconn.socket)) as line:
+                    line.shutdown(socket.SHUT_RDWR)
 
 
 class _in_our_words:  # noqa: N801 - reads as a statement

@@ -1,14 +1,19 @@
 """The queue of shards on a real Postgres."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import psycopg
 import pytest
 
+from app.domain.errors import StorageUnavailable
 from app.settings import Settings
 from app.wiring import open_storage, shared_work
 from app.workers.queue import ShardJob, ShardQueue, TryAgain
 from app.workers.shares import Place
+from tests.fakes.broken_lines import frozen
 from tests.fakes.clocks import HandClock
 from tests.fakes.small_plans import plan as small_plan
 
@@ -90,6 +95,77 @@ async def test_jobs_of_a_queue_that_may_not_be_worked_stay_until_it_may(queue: S
         assert await queue.states(QUEUE, JOB.run_id) == {3: "todo"}
         await working
     assert worked == [JOB]
+
+
+# --- lines that break ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.workers.queue._ANSWER_WITHIN_S", 0.5)
+
+
+async def pids_of(dsn: str, statement: str) -> list[int]:
+    """The server processes whose latest statement begins so, once there are any."""
+    query = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        " AND starts_with(lower(query), lower(%s)) ORDER BY pid"
+    )
+    async with (
+        asyncio.timeout(10),
+        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as watcher,
+    ):
+        while not (found := await (await watcher.execute(query, (statement,))).fetchall()):
+            await watcher.execute("SELECT pg_sleep(0.01)")
+    return [pid for (pid,) in found]
+
+
+@pytest.mark.usefixtures("little_patience")
+async def test_a_queue_whose_backend_freezes_is_away_and_answers_again_over_another_line(
+    queue: ShardQueue, database_url: str
+) -> None:
+    async with asyncio.timeout(20):
+        async with held_jobs(database_url):
+            asking = asyncio.create_task(queue.states(QUEUE, JOB.run_id))
+            (pid,) = await pids_of(database_url, "SELECT DISTINCT ON")
+            began = time.monotonic()
+            with frozen(pid), pytest.raises(StorageUnavailable):
+                await asking
+            assert time.monotonic() - began < 5.0
+        await queue.put(QUEUE, [JOB])
+        assert await queue.states(QUEUE, JOB.run_id) == {3: "todo"}
+
+
+@asynccontextmanager
+async def held_jobs(dsn: str) -> AsyncIterator[None]:
+    """Nobody reads a job meanwhile."""
+    async with await psycopg.AsyncConnection.connect(dsn) as holder:
+        await holder.execute("LOCK TABLE switchwise_queue.procrastinate_jobs")
+        yield
+
+
+@pytest.mark.usefixtures("little_patience")
+async def test_a_backend_that_froze_in_the_pool_is_replaced(queue: ShardQueue) -> None:
+    async with asyncio.timeout(20):
+        ((pid,),) = [tuple(row.values()) for row in await queue._rows("SELECT pg_backend_pid()")]
+        with frozen(pid):
+            assert await queue.states(QUEUE, JOB.run_id) == {}
+
+
+@pytest.mark.usefixtures("little_patience")
+async def test_a_worker_listens_for_jobs_as_long_as_none_comes(
+    queue: ShardQueue, database_url: str
+) -> None:
+    async def work(_job: ShardJob) -> None:
+        queue.stop_worker()
+
+    async with asyncio.timeout(30):
+        working = asyncio.create_task(queue.run_worker([QUEUE], work, at_once=1))
+        before = await pids_of(database_url, "LISTEN")
+        await asyncio.sleep(1.2)
+        assert await pids_of(database_url, "LISTEN") == before
+        await queue.put(QUEUE, [JOB])
+        await working
 
 
 async def test_workers_are_counted_where_they_work_and_not_elsewhere(database_url: str) -> None:
