@@ -188,12 +188,12 @@ async def begin(run: Run, tools: RunTools) -> Run:
 
 
 async def ensure_sample(run: Run, tools: RunTools) -> Sample:
-    """Return the Run's Sample, drawn and committed with the frozen Policy on first use.
+    """Return the Run's Sample without its texts, drawn and committed on first use.
 
     Raises:
         PlanChanged: If it was committed under another plan.
     """
-    stored = await tools.runs.sample(run.run_id)
+    stored = await _stored_sample(run, tools)
     if stored is not None:
         _require_same_plan(run, tools)
         return stored
@@ -216,7 +216,13 @@ async def ensure_sample(run: Run, tools: RunTools) -> Sample:
         ),
     )
     await tools.runs.save_sample(run, sample, tools.frozen)
-    return await tools.runs.sample(run.run_id) or sample
+    return await _stored_sample(run, tools) or sample.without_texts()
+
+
+async def _stored_sample(run: Run, tools: EndTools) -> Sample | None:
+    """The Run's Sample; its texts are read shard by shard, where they are needed."""
+    sample = await tools.runs.sample(run.run_id)
+    return None if sample is None else sample.without_texts()
 
 
 def _require_same_plan(run: Run, tools: RunTools) -> None:
@@ -440,7 +446,7 @@ async def conclude(
         The Run's document.
     """
     plan = tools.plan
-    sample = await tools.runs.sample(run.run_id)
+    sample = await _stored_sample(run, tools)
     results = await tools.runs.results(run.run_id)
     spend = await tools.runs.spend(run.run_id)
     bills = [line.check for line in spend if line.check]
@@ -524,7 +530,7 @@ async def _messages(outcome: Outcome, tools: EndTools, now: datetime) -> Message
 async def fail(run: Run, tools: EndTools, error: Exception) -> JsonObject:
     """End a Run that cannot go on: stored as failed, told once with what to mend and its cost."""
     finished_at = tools.clock.now()
-    sample = await tools.runs.sample(run.run_id)
+    sample = await _stored_sample(run, tools)
     spend = await tools.runs.spend(run.run_id)
     outcome = Outcome(
         plan=tools.plan,

@@ -1,7 +1,7 @@
 """Cases: logged prompts to replay, and the Sample they are drawn in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -218,6 +218,14 @@ class Sample:
     mean_logged_output_tokens: float | None = None
     replayable: float | None = None
 
+    def without_texts(self) -> "Sample":
+        """Return the Sample with empty Prompts: all that a Run needs of it beside its shards."""
+        return replace(
+            self,
+            cases=tuple(map(_without_texts, self.cases)),
+            anchors=tuple(map(_without_texts, self.anchors)),
+        )
+
     @property
     def requests_per_month(self) -> float | None:
         """The window's logged volume scaled to 30 days, None where no row tells when it was logged.
@@ -234,3 +242,10 @@ class Sample:
             return 0.0
         met = self.drawn + sum(self.skipped.values())
         return self.frame * self.drawn / met if met else 0.0
+
+
+_NO_PROMPT = Prompt(messages=())
+
+
+def _without_texts(case: Case) -> Case:
+    return replace(case, prompt=_NO_PROMPT, reference=None, logged_response=None, tool_calls=())
