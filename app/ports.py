@@ -419,11 +419,14 @@ class RunStore(Protocol):
         minute to begin; Runs by hand are never among them.
         """
 
-    async def end_abandoned(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
+    async def end_abandoned(
+        self, plan_name: str, *, now: datetime, scrub: Scrub | None
+    ) -> Sequence[Run]:
         """End Runs by hand that nobody works any more as partial, and return them.
 
-        Their lease was given back, or ran out a minute ago. They can be resumed, and hold up no
-        slot meanwhile.
+        Their lease was given back, or ran out a minute ago. They hold up no slot from then on.
+        Their texts become what `scrub` makes of them in the same commit, as at every end; they can
+        be resumed when it left the prompts as they were.
         """
 
     async def newest_slot(self, plan_name: str) -> Slot | None:
@@ -527,7 +530,10 @@ class RunStore(Protocol):
         """Replace every stored text of the Run by its cleaned form; None removes all bodies."""
 
     async def finish(self, results: RunResults) -> None:
-        """Commit results, evidence, states, alerts (outbox) and the final status together."""
+        """Commit results, evidence, states, alerts (outbox) and the final status together.
+
+        Whoever still works for the Run is fenced off in the same commit, as at every end.
+        """
 
     async def document(self, run_id: str) -> JsonObject | None:
         """The Run's immutable document."""

@@ -21,6 +21,7 @@ from app.domain.runs import ABANDONED, Run, RunStatus, Slot, Trigger
 from app.plans import config_hash
 from app.ports import Clock, Heartbeat
 from app.run_tools import Progress
+from app.sampling.redaction import scrub_for
 from app.wiring import (
     RunOptions,
     Storage,
@@ -141,7 +142,7 @@ async def _work(
                     f"{error}; go on with: switchwise run --resume {run.run_id}"
                 ) from error
 
-        await _let_go(plan, storage, clock)
+        await _let_go(plan, storage, clock, resumed=order.resume)
         slot, _ = _slot(plan, clock, order)
         for left in await _left_behind(plan, storage, clock, order):
             if left.slot.key != slot.key:
@@ -156,12 +157,19 @@ async def _work(
     return HandResult(document=document, exit_code=exit_code_of(document, ended))
 
 
-async def _let_go(plan: Plan, storage: Storage, clock: Clock) -> None:
-    """Free what the dead hold, and end Runs by hand that were abandoned."""
+async def _let_go(
+    plan: Plan, storage: Storage, clock: Clock, *, resumed: str | None = None
+) -> None:
+    """Free what the dead hold, and end Runs by hand that were abandoned.
+
+    The one that is about to be resumed needs its texts as they are.
+    """
     active = await storage.runs.active_run(plan.name)
     if active is not None:
         await free_abandoned(active.run_id, storage.runs)
-        await storage.runs.end_abandoned(plan.name, now=clock.now())
+        is_resumed = resumed is not None and active.run_id.startswith(resumed)
+        scrub = None if is_resumed else scrub_for(plan.privacy)
+        await storage.runs.end_abandoned(plan.name, now=clock.now(), scrub=scrub)
 
 
 async def _left_behind(

@@ -33,6 +33,7 @@ from app.domain.errors import (
 from app.domain.plans import Plan
 from app.domain.runs import Run, RunStatus, Slot, Trigger
 from app.ports import AlertStore, Clock, Heartbeat, Notifier, RunStore
+from app.sampling.redaction import scrub_for
 
 TICK_S = 30.0
 LOOK_S = 5.0
@@ -234,7 +235,8 @@ class Daemon:
             return
         await self._tools.free_abandoned(active.run_id)
         now = self._tools.clock.now()
-        for run in await self._tools.store.end_abandoned(plan.name, now=now):
+        scrub = scrub_for(plan.privacy)
+        for run in await self._tools.store.end_abandoned(plan.name, now=now, scrub=scrub):
             _log.warning("run by hand was abandoned", plan=plan.name, run_id=run.run_id)
 
     async def _work_orphans(self, plan: Plan) -> None:

@@ -8,6 +8,8 @@ from typing import Final
 
 from app.domain.cases import Case, Message, Prompt
 from app.domain.json_values import JsonObject, is_array, is_object
+from app.domain.plans import Privacy
+from app.ports import Scrub
 
 _CUSTOM = "re:"
 
@@ -105,6 +107,17 @@ class Redactor:
         if is_array(value):
             return [self._value(inner) for inner in value]  # type: ignore[attr-defined]
         return value
+
+
+def scrub_for(privacy: Privacy) -> Scrub | None:
+    """What becomes of the texts of a Run when it ends; None keeps them as they are."""
+    match privacy.store_bodies:
+        case "full":
+            return None
+        case "redacted":
+            return Scrub(clean=Redactor(privacy.redact).text)
+        case "none":
+            return Scrub()
 
 
 def passes_luhn(digits: str) -> bool:

@@ -35,6 +35,7 @@ from app.domain.json_values import JsonObject
 from app.domain.plans import Plan
 from app.domain.prices import CostCheck
 from app.domain.runs import ABANDONED, ClaimedShard, Run, RunStatus, Shard, Slot, SpendLine, Trigger
+from app.ports import Scrub
 from app.storage.alert_store import write_alerts
 from app.storage.case_rows import (
     case_of,
@@ -187,8 +188,13 @@ class PostgresRuns:
             )
             return [run_of(row) for row in rows.mappings()]
 
-    async def end_abandoned(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
-        """End Runs by hand that nobody works any more as partial, and return them."""
+    async def end_abandoned(
+        self, plan_name: str, *, now: datetime, scrub: Scrub | None
+    ) -> Sequence[Run]:
+        """End Runs by hand that nobody works any more as partial, and return them.
+
+        Texts that the plan does not keep go in the same commit.
+        """
         async with self._database.transaction() as connection:
             rows = await connection.execute(
                 update(RUNS)
@@ -202,16 +208,13 @@ class PostgresRuns:
                     status=RunStatus.PARTIAL.value,
                     finished_at=now,
                     error_code=ABANDONED,
-                    error_message="its process ended before it did; finish it with:"
-                    " switchwise run --resume RUN",
                     lease_until=None,
                 )
-                .returning(*RUNS.c)
+                .returning(RUNS.c.run_id)
             )
-            ended = [run_of(row) for row in rows.mappings()]
-            for run in ended:
-                await fence_off(connection, run.run_id)
-            return ended
+            return [
+                await _left_behind(connection, run_id, scrub) for run_id in rows.scalars().all()
+            ]
 
     async def newest_slot(self, plan_name: str) -> Slot | None:
         """The newest slot of the Plan that has a row of any status, Runs by hand apart."""
@@ -712,15 +715,48 @@ async def _refuse_if_busy(
     status = RunStatus(ended.scalar_one())
     if status.is_final and status is not RunStatus.PARTIAL:
         raise RunInProgress(f"run {run.run_id} is {status.value} already")
-    for condition, what in (
-        (CASES.c.body.is_(None), "removed"),
-        (CASES.c.body[_REDACTED].is_not(None), "redacted when it ended: they would be others"),
+    lost = await _why_it_cannot_go_on(connection, run.run_id)
+    if lost is not None:
+        raise RunInProgress(
+            f"run {run.run_id} cannot go on: {lost}. Begin a new one: switchwise run"
+        )
+
+
+async def _why_it_cannot_go_on(connection: AsyncConnection, run_id: str) -> str | None:
+    """What became of the prompts of the Run; None while all of them are as they were."""
+    for condition, why in (
+        (
+            CASES.c.body.is_(None),
+            "its prompts were removed (privacy.store_bodies or retention.bodies)",
+        ),
+        (
+            CASES.c.body[_REDACTED].is_not(None),
+            "its prompts were redacted when it ended (privacy.store_bodies): they would be others",
+        ),
     ):
         found = await connection.execute(
-            select(CASES.c.case_id).where(CASES.c.run_id == run.run_id, condition).limit(1)
+            select(CASES.c.case_id).where(CASES.c.run_id == run_id, condition).limit(1)
         )
         if found.first() is not None:
-            raise RunInProgress(f"run {run.run_id} cannot go on: its prompts were {what}")
+            return why
+    return None
+
+
+async def _left_behind(connection: AsyncConnection, run_id: str, scrub: Scrub | None) -> Run:
+    """The Run that was just ended as abandoned: fenced off, scrubbed, and told what to do."""
+    await fence_off(connection, run_id)
+    if scrub is not None:
+        await scrub_texts(connection, run_id, scrub.clean)
+    lost = await _why_it_cannot_go_on(connection, run_id)
+    told = (
+        "its process ended before it did; finish it with: switchwise run --resume RUN"
+        if lost is None
+        else f"its process ended before it did, and it cannot go on: {lost}"
+    )
+    row = await connection.execute(
+        update(RUNS).where(RUNS.c.run_id == run_id).values(error_message=told).returning(*RUNS.c)
+    )
+    return run_of(row.mappings().one())
 
 
 async def _require_holder(connection: AsyncConnection, run_id: str, holder: str) -> None:

@@ -248,9 +248,11 @@ async def test_a_run_by_hand_that_nobody_works_is_ended_so_that_it_blocks_nothin
 ) -> None:
     run = await begun_by(storage, await requested(storage, 1, trigger=Trigger.HAND))
     storage.clock.advance(LEASE_S + 59)
-    assert list(await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now())) == []
+    assert (
+        list(await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now(), scrub=None)) == []
+    )
     storage.clock.advance(2)
-    (ended,) = await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now())
+    (ended,) = await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now(), scrub=None)
     assert (ended.run_id, ended.status) == (run.run_id, RunStatus.PARTIAL)
     assert await storage.runs.active_run(PLAN.name) is None
     await begun_by(storage, await requested(storage, 2))
@@ -261,15 +263,66 @@ async def test_a_run_by_hand_that_was_ended_as_abandoned_can_be_gone_on_with(
 ) -> None:
     run = await begun_by(storage, await requested(storage, 1, trigger=Trigger.HAND))
     await storage.runs.release(run.run_id, owner="us")
-    await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now())
+    await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now(), scrub=None)
     assert (await begun_by(storage, run, "them")).status is RunStatus.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("scrub", "lost"),
+    [
+        (Scrub(), "prompts were removed"),
+        (Scrub(clean=lambda text: text.replace("How", "[word]")), "prompts were redacted"),
+    ],
+)
+async def test_an_abandoned_run_keeps_no_text_that_the_plan_forbids_and_says_what_that_costs(
+    storage: Storage, scrub: Scrub, lost: str
+) -> None:
+    begun = await begin_run(storage.runs, plan=PLAN, trigger=Trigger.HAND)
+    await call(storage, begun)
+    await storage.runs.release(begun.run.run_id, owner="us")
+    (ended,) = await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now(), scrub=scrub)
+    assert ended == await storage.runs.run(begun.run.run_id)
+    assert lost in (ended.error_message or "")
+    assert "--resume" not in (ended.error_message or "")
+    kept = await storage.runs.sample(begun.run.run_id)
+    assert kept is not None
+    assert not any("How" in case.prompt.last_user_text for case in kept.cases)
+    with pytest.raises(RunInProgress, match=f"{lost}.*switchwise run"):
+        await begun_by(storage, begun.run)
+
+
+@pytest.mark.parametrize("scrub", [None, Scrub(clean=lambda text: text.replace("Ann", "[name]"))])
+async def test_an_abandoned_run_whose_prompts_stayed_as_they_were_can_be_gone_on_with(
+    storage: Storage, scrub: Scrub | None
+) -> None:
+    begun = await begin_run(storage.runs, plan=PLAN, trigger=Trigger.HAND)
+    await storage.runs.release(begun.run.run_id, owner="us")
+    (ended,) = await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now(), scrub=scrub)
+    assert "--resume" in (ended.error_message or "")
+    assert (await begun_by(storage, begun.run)).status is RunStatus.RUNNING
+
+
+async def test_an_abandoned_run_that_had_drawn_nothing_yet_can_be_begun_again(
+    storage: Storage,
+) -> None:
+    for clean in (None, str.upper):
+        run = await begun_by(storage, await requested(storage, 1, trigger=Trigger.HAND))
+        await storage.runs.release(run.run_id, owner="us")
+        (ended,) = await storage.runs.end_abandoned(
+            PLAN.name, now=storage.clock.now(), scrub=Scrub(clean=clean)
+        )
+        assert (await begun_by(storage, ended)).status is RunStatus.RUNNING
+        await storage.runs.finish(ending(run))
 
 
 async def test_runs_of_slots_are_never_ended_as_abandoned(storage: Storage) -> None:
     for week, trigger in enumerate((Trigger.SCHEDULE, Trigger.AS_OF)):
         run = await begun_by(storage, await requested(storage, week, trigger=trigger))
         await storage.runs.release(run.run_id, owner="us")
-        assert list(await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now())) == []
+        assert (
+            list(await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now(), scrub=None))
+            == []
+        )
         await storage.runs.finish(ending(run))
 
 
@@ -324,7 +377,7 @@ async def finished_as_partial(storage: Storage, begun: Begun) -> None:
 
 async def left_by_its_hand(storage: Storage, begun: Begun) -> None:
     await storage.runs.release(begun.run.run_id, owner="us")
-    (ended,) = await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now())
+    (ended,) = await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now(), scrub=None)
     assert ended.run_id == begun.run.run_id
 
 

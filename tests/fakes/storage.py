@@ -42,6 +42,7 @@ from app.ports import (
     LabelStore,
     RunResults,
     RunStore,
+    Scrub,
     StoredEvidence,
     StoredState,
 )
@@ -272,11 +273,11 @@ class MemoryRuns:
             raise RunInProgress(f"run {run.run_id} is held by {held.owner}")
         if current.status.is_final and current.status is not RunStatus.PARTIAL:
             raise RunInProgress(f"run {run.run_id} is {current.status.value} already")
-        if run.run_id in self.memory.scrubbed:
-            raise RunInProgress(f"run {run.run_id} cannot go on: its prompts were removed")
-        cases = self.memory.samples.get(run.run_id)
-        if cases and any(case.case_id in self.memory.reworded for case in cases.cases):
-            raise RunInProgress(f"run {run.run_id} cannot go on: its prompts were redacted")
+        lost = self._why_it_cannot_go_on(run.run_id)
+        if lost is not None:
+            raise RunInProgress(
+                f"run {run.run_id} cannot go on: {lost}. Begin a new one: switchwise run"
+            )
         settled = sum(
             attempt.state is AttemptState.SETTLED for attempt in self._attempts_of(run.run_id)
         )
@@ -342,7 +343,9 @@ class MemoryRuns:
             key=lambda run: run.slot.at,
         )
 
-    async def end_abandoned(self, plan_name: str, *, now: datetime) -> Sequence[Run]:
+    async def end_abandoned(
+        self, plan_name: str, *, now: datetime, scrub: Scrub | None
+    ) -> Sequence[Run]:
         self.memory.require()
         ended = []
         for run in self._of(plan_name, RunStatus.RUNNING):
@@ -351,6 +354,9 @@ class MemoryRuns:
             if run.trigger is Trigger.HAND and not is_held:
                 held.lease_until = None
                 self._fence_off(run.run_id)
+                if scrub is not None:
+                    await self.scrub(run.run_id, scrub.clean)
+                lost = self._why_it_cannot_go_on(run.run_id)
                 ended.append(
                     self._put(
                         replace(
@@ -359,7 +365,9 @@ class MemoryRuns:
                             finished_at=now,
                             error_code=ABANDONED,
                             error_message="its process ended before it did; finish it with:"
-                            " switchwise run --resume RUN",
+                            " switchwise run --resume RUN"
+                            if lost is None
+                            else f"its process ended before it did, and it cannot go on: {lost}",
                         )
                     )
                 )
@@ -718,6 +726,17 @@ class MemoryRuns:
         self.memory.held.setdefault(run.run_id, _Held())
         return run
 
+    def _why_it_cannot_go_on(self, run_id: str) -> str | None:
+        sample = self.memory.samples.get(run_id)
+        if sample is None:
+            return None
+        if run_id in self.memory.scrubbed:
+            return "its prompts were removed"
+        is_reworded = any(
+            case.case_id in self.memory.reworded for case in (*sample.cases, *sample.anchors)
+        )
+        return "its prompts were redacted" if is_reworded else None
+
     def _fence_off(self, run_id: str) -> None:
         for key, shard in self.memory.shards.items():
             if key[0] == run_id:
@@ -826,7 +845,9 @@ class MemoryRuns:
                 self.memory.scores[key] = replace(record, result=kept)
 
     def _clean(self, run_id: str, clean: Callable[[str], str]) -> None:
-        sample = self.memory.samples[run_id]
+        sample = self.memory.samples.get(run_id)
+        if sample is None:
+            return
         cleaned_sample = replace(
             sample,
             cases=tuple(_clean_case(case, clean) for case in sample.cases),

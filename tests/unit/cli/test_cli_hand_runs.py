@@ -152,3 +152,21 @@ async def test_a_run_is_not_resumed_under_a_cap_that_it_has_reached_already() ->
     with pytest.raises(ConfigError, match=r"has spent \$2\.5000 already"):
         await _run_for(begun.plan, storage, clock, resumed("2.50"))
     assert (await _run_for(begun.plan, storage, clock, resumed("2.51"))).run_id == begun.run.run_id
+
+
+@pytest.mark.parametrize(("resumed", "kept_cases"), [(False, 0), (True, 4)])
+async def test_a_run_by_hand_that_was_left_loses_its_texts_unless_it_is_resumed_now(
+    *, resumed: bool, kept_cases: int
+) -> None:
+    clock, memory = HandClock(), Memory()
+    runs = MemoryRuns(memory, now=clock.now)
+    storage: Any = SimpleNamespace(runs=runs)
+    silent = replace(weekly_plan(), privacy=replace(PLAN.privacy, store_bodies="none"))
+    left = await begin_run(runs, plan=silent, trigger=Trigger.HAND)
+    clock.advance(3600)
+    order = left.run.run_id[:8] if resumed else None
+    await _let_go(silent, storage, clock, resumed=order)
+    assert memory.runs[left.run.run_id].status is RunStatus.PARTIAL
+    kept = await runs.sample(left.run.run_id)
+    assert kept is not None
+    assert len(kept.cases) == kept_cases

@@ -24,6 +24,7 @@ from app.domain.runs import Run, RunStatus, Slot, Trigger
 from tests.fakes.clocks import START, HandClock
 from tests.fakes.small_plans import plan
 from tests.fakes.storage import Memory, MemoryAlerts, MemoryRuns
+from tests.fakes.work import begin_run
 
 SCHEDULE = Schedule(cron="0 6 * * sun", timezone=ZoneInfo("UTC"))
 WEEKLY: Plan = replace(plan("x"), schedule=SCHEDULE, heartbeat_url="https://ping.example")
@@ -323,6 +324,21 @@ async def test_a_run_by_hand_whose_process_was_killed_holds_up_no_slot() -> None
     world.clock.advance(3600)
     await ticked(world, 2)
     assert world.statuses() == ["partial", "done"]
+
+
+async def test_a_run_by_hand_that_was_abandoned_keeps_no_text_under_a_plan_that_keeps_none() -> (
+    None
+):
+    silent = replace(WEEKLY, privacy=replace(WEEKLY.privacy, store_bodies="none"))
+    world = World(lambda: RunStatus.DONE, plans=(silent,))
+    store = MemoryRuns(world.memory, now=world.clock.now)
+    left = await begin_run(store, plan=silent, trigger=Trigger.HAND)
+    world.clock.advance(3600)
+    await world.daemon().look()
+    assert world.memory.runs[left.run.run_id].status is RunStatus.PARTIAL
+    kept = await store.sample(left.run.run_id)
+    assert kept is not None
+    assert kept.cases == ()
 
 
 async def test_a_run_as_of_a_slot_whose_process_was_killed_is_gone_on_with() -> None:
