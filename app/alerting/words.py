@@ -54,13 +54,19 @@ def percent_range(estimate: Estimate | None) -> str:
     return f"{low.removesuffix(' %')}–{high}"
 
 
+_COUNTLESS = Decimal("1e12")
+"""From here on digits say nothing."""
+
+
 def money(amount_usd: Decimal | float | None) -> str:
     """Dollars with as many digits as help, e.g. `$1,140`, `$5.60`, `$0.0042`."""
     if amount_usd is None:
         return ABSENT
     amount = Decimal(str(amount_usd))
     size = abs(amount)
-    if size >= 1000:
+    if size >= _COUNTLESS:
+        text = f"{size:.1e}"
+    elif size >= 1000:
         text = f"{_rounded(size, '1'):,}"
     elif size >= Decimal("0.1") or size == 0:
         text = f"{_rounded(size, '0.01')}"

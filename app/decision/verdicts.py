@@ -226,7 +226,7 @@ def _less_per_point(result: ScanResult) -> str:
 def _bill(result: ScanResult) -> str:
     ratio_of_bills = None if result.longest is None else cost_ratio_interval(result.longest.plain)
     if ratio_of_bills is None:
-        return "The bills cannot be compared: a model cost nothing."
+        return "The bills cannot be compared: a model cost nothing, or too few prompts bound them."
     saved = complement(ratio_of_bills)
     said = f"The bill is {saving_range(saved)}"
     is_better_value = result.value_ratio is not None and result.value_ratio.high < 1
@@ -256,7 +256,7 @@ def _ratio(result: ScanResult) -> str:
     if result.value_ratio is not None:
         return ratio(result.value_ratio)
     refusal = None if result.longest is None else value_refusal(result.longest.mean)
-    return f"– ({refusal or 'the candidate cost nothing'})"
+    return f"– ({refusal or 'a model cost nothing, or too few prompts bound it'})"
 
 
 def _discordant(result: ScanResult) -> str:

@@ -39,6 +39,9 @@ RESAMPLES = 2_000
 SEED = 20_261
 _CELLS_AT_ONCE = 250_000
 
+MAX_FOLD = 1_000.0
+"""Data do not bound a ratio whose interval reaches further than so many times the ratio."""
+
 MAX_UNDEFINED_SHARE = 0.005
 """Resamples in which a ratio may be undefined (nothing to divide by) before it has no interval."""
 
@@ -72,7 +75,9 @@ def quality_difference(moments: Moments, *, confidence: float = CONFIDENCE) -> E
 
 
 def value_ratio_interval(moments: Moments, *, confidence: float = CONFIDENCE) -> Estimate | None:
-    """Return R with the delta method's t interval on the log scale, None when R is undefined.
+    """Return R with the delta method's t interval on the log scale.
+
+    None when R is undefined, or when the data do not bound it.
 
     >>> m = Moments(mean=(0.5, 1.0, 0.8, 0.8), cov=((4e-4, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0),
     ...     (0, 0, 0, 0)), n_eff=100, clusters=100, df=1e9, loose_variance=0,
@@ -88,7 +93,10 @@ def value_ratio_interval(moments: Moments, *, confidence: float = CONFIDENCE) ->
 
 
 def cost_ratio_interval(moments: Moments, *, confidence: float = CONFIDENCE) -> Estimate | None:
-    """Return mean cost_c / mean cost_p (the bill) with its interval, None when undefined."""
+    """Return mean cost_c / mean cost_p (the bill) with its interval.
+
+    None when it is undefined, or when the data do not bound it.
+    """
     cost_c, cost_p = moments.mean[COST_C], moments.mean[COST_P]
     if cost_c <= 0 or cost_p <= 0:
         return None
@@ -577,12 +585,10 @@ def _log_bootstrap(
     low, high = _bootstrap_ends(
         point, spread, (np.log(drawn) @ sign)[defined], deviations, confidence
     )
-    n = len(columns)
-    try:
-        ends = exp(low), exp(high)
-    except OverflowError:
+    if high - point > log(MAX_FOLD) or point - low > log(MAX_FOLD):
         return None
-    return Estimate(point=exp(point), low=ends[0], high=ends[1], confidence=confidence, n=n)
+    n = len(columns)
+    return Estimate(point=exp(point), low=exp(low), high=exp(high), confidence=confidence, n=n)
 
 
 def _bootstrap_ends(
@@ -683,11 +689,13 @@ def _unseen(
 
 def _log_interval(
     point: float, signs: tuple[float, ...], moments: Moments, confidence: float
-) -> Estimate:
+) -> Estimate | None:
     mean = np.array(moments.mean)
     gradient = np.array(signs) / np.where(mean > 0, mean, 1.0)
     variance = max(float(gradient @ np.array(moments.cov) @ gradient), 0.0)
-    half = min(student_quantile(confidence, moments.df) * sqrt(variance), 700.0)
+    half = student_quantile(confidence, moments.df) * sqrt(variance)
+    if half > log(MAX_FOLD):
+        return None
     n = max(1, round(moments.n_eff))
-    low, high = exp(log(point) - half), exp(min(log(point) + half, 709.0))
+    low, high = exp(log(point) - half), exp(log(point) + half)
     return Estimate(point=point, low=low, high=high, confidence=confidence, n=n)

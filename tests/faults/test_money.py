@@ -27,7 +27,7 @@ def test_no_kill_lets_a_run_spend_more_than_its_cap(
                 model, tokens=4000, faults=(Fault(kind=FaultKind.TRUNCATION, rate=0.3),)
             )
         process = made.run()
-        for moment in moments(seed, count=kills, first=5, last=40):
+        for moment in moments(seed, count=kills, first=5, last=25):
             made.until_received(moment, process)
             process.kill()
             assert used(made) <= CAP_USD

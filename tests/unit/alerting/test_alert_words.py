@@ -32,6 +32,8 @@ def between(low: float, point: float, high: float) -> Estimate:
         (Decimal("0.0042"), "$0.0042"),
         (-12, "−$12.00"),
         (0.0000012, "$1.2e-6"),
+        (8e307, "$8.0e+307"),
+        (float("-inf"), "−$Infinity"),
     ],
 )
 def test_money_has_as_many_digits_as_help(amount: Decimal | float | None, text: str) -> None:

@@ -1,6 +1,7 @@
 """Displayed intervals against independent computations, and how fast they come."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,19 @@ def test_cost_per_success_is_all_spend_over_all_successes() -> None:
     assert estimate is not None
     assert estimate.point == pytest.approx(COST.sum() / ok.sum())
     assert estimate.low < estimate.point < estimate.high
+
+
+def test_a_ratio_that_the_data_do_not_bound_has_no_interval() -> None:
+    cost = np.array([1e-6, 5.0])
+    earned = np.array([1.0, 1.0])
+    few = pair_evidence(cost, cost[::-1].copy(), earned, earned).plain
+    wide = replace(few, df=1.0)
+
+    assert value_ratio_interval(wide) is None
+    assert cost_ratio_interval(wide) is None
+    bounded = ratio_interval(np.linspace(1.0, 2.0, 30), np.ones(30))
+    assert bounded is not None
+    assert bounded.high < 1_000 * bounded.point
 
 
 def test_a_ratio_interval_agrees_with_a_plain_resampling_of_cases() -> None:
