@@ -7,6 +7,7 @@ or too late, finds its shard done or its Fence gone.
 import asyncio
 import os
 import socket
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -143,6 +144,7 @@ class ShardQueue:
         self._work: Work | None = None
         self._task = self._app.task(name=_TASK, retry=_WhenAsked())(self._run)
         self._worker: Worker | None = None
+        self._failed_at: float | None = None
 
     async def open(self) -> None:
         """Connect.
@@ -201,14 +203,18 @@ class ShardQueue:
     async def stalled(self, queue: str) -> Sequence[StalledJob]:
         """Jobs of workers that died; nobody runs them until they are given back.
 
-        A worker is dead when it was silent for long, or when its process is certainly gone.
+        A worker is dead when it was silent for long, or when its process is certainly gone. After
+        a time in which nobody reached the database silence says nothing: those at work get as long
+        to store what they hold.
         """
         rows = await self._rows(_FETCHERS, prefix=_FETCHER)
         gone = [int(row["what"][len(_FETCHER) :]) for row in rows if is_gone(row["worker"])]
+        found: list[Job] = []
         with _in_our_words():
-            found = list(
-                await self._jobs.get_stalled_jobs(queue=queue, seconds_since_heartbeat=STALLED_S)
-            )
+            if self._has_been_well_for(STALLED_S):
+                found += await self._jobs.get_stalled_jobs(
+                    queue=queue, seconds_since_heartbeat=STALLED_S
+                )
             for worker_id in gone:
                 found += await self._jobs.list_jobs_async(
                     queue=queue, status="doing", worker_id=worker_id
@@ -297,8 +303,17 @@ class ShardQueue:
         await self._work(ShardJob(run_id=run_id, shard_no=shard_no, holder=holder))
 
     async def _rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
-        with _in_our_words():
-            return list(await self._connector.execute_query_all_async(statement, **values))
+        try:
+            with _in_our_words():
+                rows = list(await self._connector.execute_query_all_async(statement, **values))
+        except StorageUnavailable:
+            self._failed_at = time.monotonic()
+            raise
+        return rows
+
+    def _has_been_well_for(self, seconds: float) -> bool:
+        """Whether every statement of the last so many seconds was answered."""
+        return self._failed_at is None or time.monotonic() - self._failed_at >= seconds
 
 
 _SAY_WE_LIVE = """

@@ -203,3 +203,18 @@ async def test_who_holds_runs_can_always_make_one_call_though_it_leaves_shards_t
         ) as work,
     ):
         assert work.pools.pool(endpoint.key, endpoint).size == slots
+
+
+async def test_silence_after_an_outage_is_no_death(
+    queue: ShardQueue, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queue.put(QUEUE, [JOB])
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SET search_path TO switchwise_queue")
+        connection.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+        assert [one.shard_no for one in await queue.stalled(QUEUE)] == [3]
+        with pytest.raises(StorageUnavailable):
+            await queue._rows("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert await queue.stalled(QUEUE) == []
+    monkeypatch.setattr("app.workers.queue.STALLED_S", 0.0)
+    assert [one.shard_no for one in await queue.stalled(QUEUE)] == [3]
