@@ -43,7 +43,7 @@ from app.domain.runs import Run, RunStatus, Shard, SpendLine, Trigger
 from app.domain.scores import ScoreRecord
 from app.evaluation.human_labels import human_evidence
 from app.evaluation.reliability import judge_report
-from app.ports import RunResults, Scrub
+from app.ports import RunResults
 from app.replay.cases import ReplayOrder, replay_case
 from app.replay.set_up import changed_parts
 from app.replay.shards import cut_shards, shards_at_once, work_in_process
@@ -51,6 +51,7 @@ from app.run_tools import EndTools, Progress, RunTools
 from app.sampling.anchors import choose_anchors, is_new_month
 from app.sampling.draw import DrawRequest, draw_sample
 from app.sampling.identity import case_id_of
+from app.sampling.redaction import scrub_for
 from app.sampling.windows import window_of
 from app.summary.document import RunFigures, document
 from app.summary.summaries import summarise
@@ -513,7 +514,7 @@ async def conclude(
             open_alerts=messages.states,
             error_code=None if status is RunStatus.DONE else status.value,
             error_message=why,
-            scrub=_scrub(tools),
+            scrub=scrub_for(tools.plan.privacy),
         )
     )
     return told
@@ -571,21 +572,10 @@ async def fail(run: Run, tools: EndTools, error: Exception) -> JsonObject:
             open_alerts=messages.states,
             error_code=type(error).__name__,
             error_message=str(error),
-            scrub=_scrub(tools),
+            scrub=scrub_for(tools.plan.privacy),
         )
     )
     return told
-
-
-def _scrub(tools: EndTools) -> Scrub | None:
-    """What becomes of the texts of a final Run that the plan does not allow to be kept."""
-    match tools.plan.privacy.store_bodies:
-        case "full":
-            return None
-        case "redacted":
-            return Scrub(clean=tools.clean_body)
-        case "none":
-            return Scrub()
 
 
 def _sum(spend: Sequence[SpendLine], purpose: Purpose) -> Decimal:

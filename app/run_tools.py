@@ -51,7 +51,6 @@ class RunTools:
     clock: Clock
     owner: str
     frozen: JsonObject
-    clean_body: Callable[[str], str]
     next_slot: Slot | None = None
     on_progress: Callable[[Progress], None] = field(default=lambda _progress: None)
     is_told: bool = True
@@ -77,10 +76,6 @@ class EndTools(Protocol):
     @property
     def clock(self) -> Clock:
         """The injected clock."""
-
-    @property
-    def clean_body(self) -> Callable[[str], str]:
-        """Makes the form of a text that may be kept."""
 
     @property
     def next_slot(self) -> Slot | None:

@@ -59,7 +59,6 @@ from app.ports import (
 from app.replay.load import ClosedLoad, Load, PoissonLoad
 from app.replay.shards import CALLS_PER_SLOT_SHARED, CASES_PER_SHARD, shards_for
 from app.run_tools import HandOut, Progress, RunTools
-from app.sampling.redaction import Redactor
 from app.settings import Settings
 from app.workers.owners import is_gone, owner_name
 
@@ -479,7 +478,6 @@ async def run_tools(
         )
         panel = EvaluationPanel(plan, calls=caller, prices=prices, seed=run.seed)
         versions = evaluator_versions(plan)
-        redactor = Redactor(plan.privacy.redact)
         yield RunTools(
             plan=plan,
             runs=storage.runs,
@@ -495,7 +493,6 @@ async def run_tools(
             clock=clock,
             owner=options.owner,
             frozen=frozen_set_up(plan, prices, versions),
-            clean_body=redactor.text,
             next_slot=options.next_slot,
             on_progress=options.on_progress,
             is_told=options.is_told,

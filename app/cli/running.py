@@ -27,7 +27,8 @@ def run(
         typer.Option("--only", help="Call only these candidates (and the primary)."),
     ] = None,
     max_usd: Annotated[
-        str | None, typer.Option("--max-usd", metavar="USD", help="Cap of this run.")
+        str | None,
+        typer.Option("--max-usd", metavar="USD", help="Cap of the whole run, resumed or not."),
     ] = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Finish an interrupted run.")

@@ -20,7 +20,6 @@ from app.domain.plans import Plan, Server
 from app.domain.runs import Run, RunStatus, Slot
 from app.pipeline import LEASE_S, fail
 from app.ports import AlertStore, Clock, Notifier, RunStore
-from app.sampling.redaction import Redactor
 from app.settings import Settings
 from app.storage import metrics_queries
 from app.storage.engine import Database
@@ -307,7 +306,6 @@ class _Ending:
     runs: RunStore
     alerts: AlertStore
     clock: Clock
-    clean_body: Callable[[str], str]
     next_slot: Slot | None
     is_told: bool = True
 
@@ -323,7 +321,6 @@ def _giving_up(storage: Storage, clock: Clock, owner: str) -> GiveUp:
             runs=storage.runs,
             alerts=storage.alerts,
             clock=clock,
-            clean_body=Redactor(plan.privacy.redact).text,
             next_slot=_upcoming(plan, clock),
         )
         await fail(run, ending, error)

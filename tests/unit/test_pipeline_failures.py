@@ -1,6 +1,5 @@
 """What is told of Runs that cannot go on."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.domain.attempts import Purpose
@@ -20,7 +19,6 @@ class Ending:
     memory: Memory
     plan: Plan = field(default_factory=weekly_plan)
     clock: HandClock = field(default_factory=HandClock)
-    clean_body: Callable[[str], str] = str.strip
     next_slot: Slot | None = field(default_factory=lambda: slot(1))
     is_told: bool = True
 
