@@ -61,6 +61,7 @@ from app.weekly_evidence import (
     finishing_usd,
     month_usd,
     week_of_evidence,
+    week_so_far,
 )
 
 LEASE_S = 20.0
@@ -326,7 +327,7 @@ async def _models_of_block(
     dropped: Mapping[str, str] = {}
     if block > 0 and tools.plan.sample.adaptive:
         results = await tools.runs.results(run.run_id)
-        week = await week_of_evidence(run, sample, results, JudgeReport(), tools, None)
+        week = await week_so_far(run, sample, results, tools)
         dropped = await asyncio.to_thread(drop_candidates, week, blocks_done=block)
     return tuple(model.name for model in tools.plan.contestants if model.name not in dropped)
 
@@ -360,9 +361,17 @@ async def work_shard(run: Run, shard: Shard, tools: RunTools) -> None:
         models=[tools.plan.model(name) for name in claimed.shard.models],
         prices=tools.prices,
     )
+    stored = await _stored_replies(claimed.cases, tools)
     ended = await asyncio.gather(
         *(
-            _work_case(case, order, ref, tools, [r for r in scored if r.case_id == case.case_id])
+            _work_case(
+                case,
+                order,
+                ref,
+                tools,
+                [r for r in scored if r.case_id == case.case_id],
+                stored.get(case.case_id, ()),
+            )
             for case in claimed.cases
         ),
         return_exceptions=True,
@@ -384,27 +393,34 @@ async def _grade_canaries(ref: ShardRef, tools: RunTools, done: Sequence[ScoreRe
 
 
 async def _work_case(
-    case: Case, order: ReplayOrder, ref: ShardRef, tools: RunTools, done: Sequence[ScoreRecord]
+    case: Case,
+    order: ReplayOrder,
+    ref: ShardRef,
+    tools: RunTools,
+    done: Sequence[ScoreRecord],
+    stored: Sequence[Reply],
 ) -> None:
     """Replay one Case on every model, evaluate the replies, store the scores."""
     rng = random.Random(f"{ref.run_id}/{case.ordinal}")  # noqa: S311 - order, not secrecy
     replies = await replay_case(
         case, order, shard=ref, calls=tools.caller, rng=rng, load=tools.load
     )
-    if case.anchor_of is not None:
-        replies += await _stored_reply(case.anchor_of, case.case_id, tools)
+    replies += stored
     records = await tools.panel.evaluate(case, replies, shard=ref, done=done)
     if records:
         await tools.journal.score(ref, records)
 
 
-async def _stored_reply(anchor_of: str, case_id: str, tools: RunTools) -> list[Reply]:
-    """The primary's stored reply to an anchor, to be judged again beside the new one."""
+async def _stored_replies(cases: Sequence[Case], tools: RunTools) -> Mapping[str, Sequence[Reply]]:
+    """The primary's stored replies to anchors, to be judged again beside the new ones, by Case."""
     primary = tools.plan.primary.name
-    found = (await tools.runs.baselines([anchor_of], primary)).get(anchor_of)
-    if found is None:
-        return []
-    return [replace(found.reply, case_id=case_id, model_name=STORED_PREFIX + primary)]
+    origins = {case.case_id: case.anchor_of for case in cases if case.anchor_of is not None}
+    found = await tools.runs.baselines(list(origins.values()), primary)
+    return {
+        case_id: [replace(found[origin].reply, case_id=case_id, model_name=STORED_PREFIX + primary)]
+        for case_id, origin in origins.items()
+        if origin in found
+    }
 
 
 async def _work_all(run: Run, shards: Sequence[Shard], tools: RunTools) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -11,6 +12,7 @@ from app.decision.epochs import PricePair, repriced, stale_weeks
 from app.decision.readings import WEEKS_READ, drift_of, last_price, reading_of
 from app.domain.cases import Sample
 from app.domain.json_values import JsonObject
+from app.domain.plans import Plan
 from app.domain.results import AdaptiveReport, CaseResult, DriftReport, JudgeReport, PairedEvidence
 from app.domain.runs import Run, SpendLine
 from app.domain.scores import ScoreRecord
@@ -31,15 +33,45 @@ async def week_of_evidence(
     why: str | None,
 ) -> WeekOfEvidence:
     """This week's pairs beside the weeks before them; a Run by hand stands alone."""
-    plan = tools.plan
+    pairs = await _pairs(results, tools.plan, by_segment=True)
+    week = await _week(run, sample, results, pairs, tools)
+    return replace(week, judge=judge, incomplete=why)
+
+
+async def week_so_far(
+    run: Run, sample: Sample, results: Sequence[CaseResult], tools: RunTools
+) -> WeekOfEvidence:
+    """As `week_of_evidence`, between blocks: without segments, which cost most to compute."""
+    pairs = await _pairs(results, tools.plan, by_segment=False)
+    return await _week(run, sample, results, pairs, tools)
+
+
+async def _pairs(
+    results: Sequence[CaseResult], plan: Plan, *, by_segment: bool
+) -> Mapping[str, PairedEvidence]:
+    """This week's pairs of every candidate that was asked."""
     names = {row.model_name for row in results}
-    pairs = {
+    return {
         candidate.name: await asyncio.to_thread(
-            compare, results, primary=plan.primary.name, candidate=candidate.name
+            compare,
+            results,
+            primary=plan.primary.name,
+            candidate=candidate.name,
+            by_segment=by_segment,
         )
         for candidate in plan.candidates
         if candidate.name in names
     }
+
+
+async def _week(
+    run: Run,
+    sample: Sample | None,
+    results: Sequence[CaseResult],
+    pairs: Mapping[str, PairedEvidence],
+    tools: RunTools,
+) -> WeekOfEvidence:
+    plan = tools.plan
     people = human_evidence(plan, tools.evaluation, await tools.labels.labelled(plan.name))
     counts = run.trigger.counts
     history = await tools.runs.evidence(plan.name, since_week="") if counts else ()
@@ -62,9 +94,9 @@ async def week_of_evidence(
         history=history,
         repriced=await _repriced(history, run, tools),
         states=await tools.runs.states(plan.name) if counts else (),
-        judge=judge,
+        judge=JudgeReport(),
         requests_per_month=sample.requests_per_month if sample else None,
-        incomplete=why,
+        incomplete=None,
         counts=counts,
         closes_week=run.slot.closes_week,
         rectifiers=people.rectifiers,

@@ -11,7 +11,6 @@ from rich.text import Text
 from app.cli.demonstration import Demonstration, Week, demonstrate
 from app.cli.output import console, print_json, progress, tell
 from app.cli.reports import print_report
-from app.cli.service import serve_plans
 from app.settings import Settings
 
 _SWITCH = "Switch recommended"
@@ -34,6 +33,8 @@ def show_demo(settings: Settings, *, weeks: int, serve: bool, as_json: bool) -> 
         else:
             _show(demo, switched[0] if switched else None, settings, console())
         if serve:
+            from app.cli.service import serve_plans
+
             tell(f"serving on http://{demo.plan.server.host}:{demo.plan.server.port}, Ctrl-C ends")
             serve_plans(demo.settings, [demo.plan], _dsn(demo))
 
@@ -74,13 +75,21 @@ def _show(demo: Demonstration, switched: Week | None, settings: Settings, out: C
 def slack_story(
     messages: Sequence[Mapping[str, Any]], switched: Week | None
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The message that first recommended a switch, and the latest one, each with a heading."""
-    first = next((one for one in messages if _is_switch(one)), None)
+    """The message that first recommended a switch, and the latest one, each with a heading.
+
+    Reminders rewrite the message they are about: it is told as it was before them.
+    """
+    first = next((one for one in map(_as_first_posted, messages) if _is_switch(one)), None)
     if first is not None:
         when = f", week {switched.number} of {switched.of}" if switched else ""
         yield f"What Slack was told when the switch was first recommended{when}", first
     if messages and messages[-1] is not first:
         yield "What Slack was told after the last week", messages[-1]
+
+
+def _as_first_posted(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    history = message.get("history")
+    return {**message, **history[0]} if history else message
 
 
 def _is_switch(message: Mapping[str, Any]) -> bool:

@@ -36,7 +36,9 @@ class Pair:
         return self.primary.is_cost_known and self.candidate.is_cost_known
 
 
-def compare(results: Iterable[CaseResult], *, primary: str, candidate: str) -> PairedEvidence:
+def compare(
+    results: Iterable[CaseResult], *, primary: str, candidate: str, by_segment: bool = True
+) -> PairedEvidence:
     """Reduce the pairs of a candidate and the primary to Evidence, whole and per segment.
 
     Anchors stay out. A pair is dropped, and counted, when the primary failed for a cause outside
@@ -50,6 +52,7 @@ def compare(results: Iterable[CaseResult], *, primary: str, candidate: str) -> P
         results: What every model did on every Case of the Run or week.
         primary: Name of the primary, or of any model to compare with.
         candidate: Name of the model that would take its place.
+        by_segment: False leaves the segments out, for whoever asks for the whole alone.
     """
     pairs = paired(results, primary=primary, candidate=candidate)
     kept, dropped = _keep(pairs)
@@ -64,7 +67,7 @@ def compare(results: Iterable[CaseResult], *, primary: str, candidate: str) -> P
         evidence=evidence,
         reason=trouble or _short(evidence, len(kept)),
         needs_mending=trouble is not None or is_unscored,
-        segments=_segment_evidence(kept),
+        segments=_segment_evidence(kept) if by_segment else {},
         dropped=dropped,
     )
 

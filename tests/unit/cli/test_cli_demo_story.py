@@ -24,6 +24,15 @@ def test_the_message_that_recommended_the_switch_is_shown_beside_the_latest() ->
     ]
 
 
+def test_the_recommendation_is_told_as_it_was_before_reminders_rewrote_it() -> None:
+    rewritten = {"text": "Still recommended (week 9): prime → swift", "history": [SWITCH]}
+
+    told = list(slack_story([QUIET, rewritten, STILL], week(3)))
+
+    assert [message["text"] for _, message in told] == [SWITCH["text"], STILL["text"]]
+    assert told[0][0].endswith("week 3 of 12")
+
+
 def test_a_message_is_shown_once_when_it_is_the_latest_too() -> None:
     assert [message for _, message in slack_story([QUIET, SWITCH], week(12))] == [SWITCH]
     assert [message for _, message in slack_story([QUIET], None)] == [QUIET]
