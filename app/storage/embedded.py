@@ -46,10 +46,16 @@ class EmbeddedPostgres:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._turn():
-                dsn = self._server.start()
-                if self._share is None:
+                is_first = self._share is None
+                if is_first:
                     self._share = self._open("users.lock")
                     fcntl.flock(self._share, fcntl.LOCK_SH)
+                try:
+                    dsn = self._server.start()
+                except BaseException as error:
+                    if is_first:
+                        self._give_up(error)
+                    raise
         except OSError as error:
             raise StorageUnavailable(
                 f"the embedded Postgres cannot use {self._folder}: {error.strerror or error}; "
@@ -62,8 +68,7 @@ class EmbeddedPostgres:
         if self._share is None:
             return
         with self._turn():
-            os.close(self._share)
-            self._share = None
+            self._drop_share()
             if self._is_unused():
                 self._server.stop()
 
@@ -88,6 +93,17 @@ class EmbeddedPostgres:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+    def _give_up(self, error: BaseException) -> None:
+        """Give the share back; whoever was told to end leaves no server that is just coming up."""
+        self._drop_share()
+        if isinstance(error, KeyboardInterrupt | SystemExit) and self._is_unused():
+            self._server.stop_begun()
+
+    def _drop_share(self) -> None:
+        if self._share is not None:
+            os.close(self._share)
+            self._share = None
 
     def _is_unused(self) -> bool:
         descriptor = self._open("users.lock")

@@ -42,6 +42,8 @@ _SHORT_PARENT = Path("/tmp")  # noqa: S108 - owner and mode of what we make ther
 #: By these names a process reaches what it holds open, even below folders closed to it.
 _OWN_HANDLES = Path("/proc/self/fd")
 _READY_WITHIN_S = 45.0
+#: Within this a server tells its process id after it was begun.
+_BEGUN_WITHIN_S = 5.0
 _POLL_S = 0.05
 
 
@@ -135,6 +137,17 @@ class PostgresServer:
         if socket_folder.parent == _SHORT_PARENT:
             with suppress(OSError):
                 socket_folder.rmdir()
+
+    def stop_begun(self) -> None:
+        """Stop a server whose start was cut off, once it has told its process id."""
+        deadline = time.monotonic() + _BEGUN_WITHIN_S
+        while self.pid is None and self._is_locked() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        self.stop()
+
+    def _is_locked(self) -> bool:
+        with _opened(self._lock_file) as lock:
+            return not _try_lock(lock)
 
     @property
     def _lock_file(self) -> Path:

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from app.domain.errors import StorageUnavailable
-from app.storage import binaries
+from app.storage import binaries, postgres_server
 from app.storage.binaries import find_binaries, server_account
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.postgres_server import start_server
@@ -296,6 +296,42 @@ def test_a_first_start_that_was_killed_is_simply_done_again(home: Path) -> None:
     with EmbeddedPostgres(home, is_durable=False) as embedded:
         _write(embedded.dsn)
     assert not half_made.exists()
+
+
+def test_whoever_is_told_to_end_leaves_no_server_that_is_just_coming_up(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedPostgres(home, is_durable=False):
+        pass  # its data directory exists from now on
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def cut_off(
+        account: binaries.Account, command: Sequence[str], *, inherit: Sequence[int]
+    ) -> None:
+        own = account if account.is_dropped else None
+        begun.append(
+            subprocess.Popen(
+                command,
+                cwd="/",
+                pass_fds=tuple(inherit),
+                user=own.uid if own else None,
+                group=own.gid if own else None,
+                extra_groups=[] if own else None,
+                stdout=subprocess.DEVNULL,
+            )
+        )
+        monkeypatch.undo()
+        raise SystemExit(143)
+
+    embedded = EmbeddedPostgres(home, is_durable=False)
+    monkeypatch.setattr(postgres_server, "run_as", cut_off)
+    with pytest.raises(SystemExit):
+        embedded.start()
+    begun[0].wait(60)
+
+    assert embedded.server.pid is None
+    with embedded:
+        assert embedded.server.pid is not None
 
 
 def test_a_home_with_a_very_long_path_gets_a_short_socket(home: Path) -> None:
