@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import anthropic
+import httpx2
 
 from app import __version__
 from app.domain.attempts import Completion, Failure
@@ -50,19 +51,26 @@ class _Sdk(anthropic.AsyncAnthropic):
     """The SDK's client, sending the plan's headers and no others.
 
     The original also sends what the environment names in ANTHROPIC_CUSTOM_HEADERS and a dozen
-    headers about this machine, and builds them anew for every call.
+    headers about this machine, and builds them, and the URL, anew for every call.
     """
 
     _plain: Mapping[str, str | anthropic.Omit]
+    _urls: dict[str, httpx2.URL]
 
     def be_plain(self, endpoint: Endpoint) -> None:
         """Send this endpoint's headers from now on."""
         self._plain = _headers(endpoint, super().default_headers)
         self._custom_headers = {}
+        self._urls = {}
 
     @property
     def default_headers(self) -> dict[str, str | anthropic.Omit]:
         return dict(self._plain)
+
+    def _prepare_url(self, url: str) -> httpx2.URL:
+        if url not in self._urls:
+            self._urls[url] = super()._prepare_url(url)
+        return self._urls[url]
 
 
 def _headers(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -30,6 +31,8 @@ evaluators: [{{type: judge}}]
 judge: {{models: [{{name: judge, model: sandbox-judge, price: {{input: 1, output: 5}}}}], canaries: 0}}
 """
 LIMIT_MS = 3.0
+ROUNDS = 5
+"""Of which the medians count: the CPU of equal work differs by half on a shared machine."""
 MOST_TIMES_BARE = 1.7
 """On a machine so busy that the bare loop alone costs 1.8 ms, the ratio is what can be asserted."""
 
@@ -61,19 +64,23 @@ def test_a_call_costs_at_most_three_milliseconds_of_cpu_above_start_up(
         plan = tmp_path / "plan.yaml"
         plan.write_text(PLAN.format(url=sandbox["url"]))
         run = [*command("run", "--config", str(plan), "--json", "--no-notify")]
-        start_s = cpu_of([*run, "--n", "4"], env, out)
-        start_calls = calls_in(out)
-        whole_s = cpu_of(run, env, out)
-        whole_calls = calls_in(out)
         bare = [sys.executable, "-m", "tests.benchmarks.bare_loop", sandbox["url"]]
-        bare_start_s = cpu_of([*bare, "16", "16"], env, out)
-        bare_s = cpu_of([*bare, str(whole_calls), "16"], env, out)
-    ours_ms = 1000 * (whole_s - start_s) / (whole_calls - start_calls)
-    bare_ms = 1000 * (bare_s - bare_start_s) / (whole_calls - 16)
-    print(
-        f"\n{whole_calls} calls: {ours_ms:.2f} ms CPU a call above start-up ({start_s:.2f} s);"
-        f" a bare loop with the same SDK {bare_ms:.2f} ms ({bare_start_s:.2f} s);"
-        f" ratio {ours_ms / bare_ms:.2f}"
-    )
-    assert whole_calls >= 1400
+        ours, loops = [], []
+        for _ in range(ROUNDS):
+            start_s = cpu_of([*run, "--n", "4"], env, out)
+            start_calls = calls_in(out)
+            whole_s = cpu_of(run, env, out)
+            whole_calls = calls_in(out)
+            assert whole_calls >= 1400
+            ours.append(1000 * (whole_s - start_s) / (whole_calls - start_calls))
+            bare_start_s = cpu_of([*bare, "16", "16"], env, out)
+            bare_s = cpu_of([*bare, str(whole_calls), "16"], env, out)
+            loops.append(1000 * (bare_s - bare_start_s) / (whole_calls - 16))
+            print(
+                f"\n{whole_calls} calls: {ours[-1]:.2f} ms CPU a call above start-up"
+                f" ({start_s:.2f} s); a bare loop with the same SDK {loops[-1]:.2f} ms"
+                f" ({bare_start_s:.2f} s); ratio {ours[-1] / loops[-1]:.2f}"
+            )
+    ours_ms, bare_ms = median(ours), median(loops)
+    print(f"medians: {ours_ms:.2f} ms, bare {bare_ms:.2f} ms, ratio {ours_ms / bare_ms:.2f}")
     assert ours_ms <= max(LIMIT_MS, MOST_TIMES_BARE * bare_ms)
