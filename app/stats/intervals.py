@@ -644,9 +644,11 @@ def _percentile_draws(
     masses = np.asarray(np.bincount(group, weights=w), dtype=np.float64)
     rank[np.lexsort((_rank_key(masses), _rank_key(sums)))] = np.arange(groups)
     order = np.argsort(values, kind="stable")
+    places, shares_in_order = rank[group[order]], w[order]
     drawn = []
-    for _, counts in _in_parts(resampled_counts((groups,), seed=seed)):
-        cumulative = np.cumsum(counts[:, rank[group[order]]] * w[order], axis=1)
+    counts = resampled_counts((groups,), seed=seed)
+    for rows in _parts(*counts.shape):  # picked while they are small integers
+        cumulative = np.cumsum(counts[rows].take(places, axis=1) * shares_in_order, axis=1)
         reached = np.asarray(cumulative >= share * cumulative[:, -1:] * (1 - 1e-12))
         drawn.append(values[order][reached.argmax(axis=1)])
     return np.concatenate(drawn)
