@@ -1,4 +1,4 @@
-"""The demonstration: twelve simulated weeks over the sandbox, within a minute, for $0."""
+"""The demonstration: twelve simulated weeks over the sandbox, in about a minute, for $0."""
 
 import asyncio
 from collections.abc import Callable, Sequence
