@@ -19,6 +19,7 @@ COPY alembic.ini ./
 COPY alembic ./alembic
 COPY app ./app
 COPY config ./config
+RUN python -m compileall -q app
 COPY docker-entrypoint.sh /usr/local/bin/docker-entrypoint.sh
 USER 10001
 VOLUME /var/lib/switchwise

@@ -12,6 +12,7 @@ help: ## Show this list
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests/' .venv/lib app || true # or every start compiles where Python may not keep byte code
 	@touch $@
 
 setup: .venv/.ready ## Build the virtual environment from requirements.lock
