@@ -469,11 +469,6 @@ class RunStore(Protocol):
     async def sample(self, run_id: str) -> Sample | None:
         """The Sample of a Run with its Cases and anchors, None before it was saved."""
 
-    async def mark(
-        self, run_id: str, status: RunStatus, *, at: datetime, code: str | None, message: str | None
-    ) -> None:
-        """Set a final status without results (failed, skipped, missed)."""
-
     async def quarantined(self, plan_name: str, *, primary: str, attempts: int) -> frozenset[str]:
         """Fingerprints of prompts that the primary never answered in so many Attempts.
 

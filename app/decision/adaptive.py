@@ -93,14 +93,6 @@ def drop_reasons(
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def active_candidates(
-    known: Mapping[str, BlockEvidence], rules: Rules, *, blocks_done: int
-) -> tuple[str, ...]:
-    """Return the candidates that get the next block."""
-    dropped = drop_reasons(known, rules, blocks_done=blocks_done)
-    return tuple(name for name in known if name not in dropped)
-
-
 def _reason(candidate: BlockEvidence, rules: Rules, blocks_done: int) -> str | None:
     if blocks_done < 1 or candidate.so_far is None:
         return None

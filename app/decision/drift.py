@@ -8,7 +8,6 @@ from app.decision.sentences import difference, signed
 from app.domain.attempts import OURS, OUTAGE
 from app.domain.prices import Price, Usage
 from app.domain.results import CaseResult, DriftReport, Segment
-from app.ports import StoredEvidence
 from app.stats.arrays import NotEnoughDataError
 from app.stats.drift import (
     MIN_ANCHORS,
@@ -25,7 +24,6 @@ from app.stats.drift import (
     regression,
 )
 from app.stats.estimates import Estimate
-from app.stats.evidence import QUALITY_P
 from app.stats.intervals import mean_interval, student_quantile
 
 
@@ -150,15 +148,6 @@ def fresh_level(results: Iterable[CaseResult], primary: str) -> FreshLevel | Non
 def is_telling(row: CaseResult) -> bool:
     """Whether the row says how good its model is: an outage, or our own budget, does not."""
     return row.quality is not None and row.failure_class not in OUTAGE | OURS
-
-
-def fresh_level_of_evidence(rows: Iterable[StoredEvidence]) -> FreshLevel | None:
-    """Return the primary's level from one stored week: that of the candidate with most pairs."""
-    most = max(rows, key=lambda row: (row.evidence.n_eff, row.candidate), default=None)
-    if most is None:
-        return None
-    evidence = most.evidence
-    return FreshLevel(mean=evidence.mean[QUALITY_P], variance=evidence.cov[QUALITY_P][QUALITY_P])
 
 
 def week_number(iso_week: str) -> int:

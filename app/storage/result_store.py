@@ -30,6 +30,7 @@ from app.stats.estimates import Estimate
 from app.stats.evidence import Evidence
 from app.storage.alert_store import write_alerts
 from app.storage.case_rows import result_of
+from app.storage.clean_text import clean_text
 from app.storage.documents import plain
 from app.storage.run_store import PostgresRuns, fence_off, scrub_texts
 from app.storage.tables import (
@@ -229,7 +230,9 @@ class PostgresResults(PostgresRuns):
                     status=results.status.value,
                     finished_at=results.finished_at,
                     error_code=results.error_code,
-                    error_message=results.error_message,
+                    error_message=None
+                    if results.error_message is None
+                    else clean_text(results.error_message),
                     judge=plain(asdict(results.judge)),
                     drift=_drift(results),
                     adaptive=plain(asdict(results.adaptive)),

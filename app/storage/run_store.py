@@ -45,7 +45,6 @@ from app.storage.case_rows import (
     shard_of,
     slot_column,
 )
-from app.storage.clean_text import clean_text
 from app.storage.documents import plain
 from app.storage.engine import Database
 from app.storage.ledger import caps_of_plan
@@ -307,25 +306,6 @@ class PostgresRuns:
         async with self._database.transaction() as connection:
             rows = await connection.execute(select(PLANS.c.plan_name).order_by(PLANS.c.plan_name))
             return [str(row[0]) for row in rows]
-
-    async def mark(
-        self, run_id: str, status: RunStatus, *, at: datetime, code: str | None, message: str | None
-    ) -> None:
-        """Set a final status without results (failed, skipped, missed); results are kept."""
-        async with self._database.transaction() as connection:
-            marked = await connection.execute(
-                update(RUNS)
-                .where(RUNS.c.run_id == run_id, RUNS.c.status != RunStatus.DONE.value)
-                .values(
-                    status=status.value,
-                    finished_at=at,
-                    error_code=code,
-                    error_message=None if message is None else clean_text(message),
-                    lease_until=None,
-                )
-            )
-            if marked.rowcount:
-                await fence_off(connection, run_id)
 
     # --- samples --------------------------------------------------------------------------------
 

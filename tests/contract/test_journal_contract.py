@@ -29,6 +29,7 @@ from tests.fakes.work import (
     Begun,
     begin_run,
     completion,
+    ending,
     failure,
     opening,
     outcome,
@@ -318,9 +319,7 @@ async def test_waiting_for_calls_of_a_dead_run_is_in_vain(storage: Storage) -> N
     dead = await begin_run(storage.runs)
     journal = storage.another_journal(caps(per_month="0.15"))
     await journal.open(opening(dead))
-    await storage.runs.mark(
-        dead.run.run_id, RunStatus.FAILED, at=storage.clock.now(), code=None, message=None
-    )
+    await storage.runs.finish(ending(dead.run, status=RunStatus.FAILED))
     begun = await begin_run(storage.runs, week=1)
     refusal = await journal.open(opening(begun))
     assert refusal is not None
@@ -333,9 +332,7 @@ async def test_the_month_cap_holds_over_two_runs(storage: Storage) -> None:
     openings = [opening(first, case=n) for n in range(4)]
     await asyncio.gather(*map(journal.open, openings))
     await asyncio.gather(*(journal.settle(outcome(one, cost_usd="0.10")) for one in openings))
-    await storage.runs.mark(
-        first.run.run_id, RunStatus.FAILED, at=storage.clock.now(), code=None, message=None
-    )
+    await storage.runs.finish(ending(first.run, status=RunStatus.FAILED))
     second = await begin_run(storage.runs, week=1)
     answers = await asyncio.gather(*(journal.open(opening(second, case=n)) for n in range(3)))
     assert Counter(answer and answer.cap for answer in answers) == {
@@ -442,9 +439,7 @@ async def test_a_cap_that_is_taken_off_and_set_again_counts_what_was_spent_betwe
         opened = opening(begun)
         assert await storage.journal.open(opened) is None
         await storage.journal.settle(outcome(opened, cost_usd="0.10"))
-        await storage.runs.mark(
-            begun.run.run_id, RunStatus.FAILED, at=storage.clock.now(), code=None, message=None
-        )
+        await storage.runs.finish(ending(begun.run, status=RunStatus.FAILED))
     begun = await allowed(storage, capped(per_month="0.29"), week=2)
     assert await storage.journal.open(opening(begun)) is not None
     assert await storage.journal.open(opening(begun, reserved_usd="0.09")) is None

@@ -191,7 +191,7 @@ async def test_a_renewed_lease_holds(storage: Storage) -> None:
 
 async def test_a_final_run_cannot_be_renewed(storage: Storage) -> None:
     run = await begun_by(storage, await requested(storage))
-    await storage.runs.mark(run.run_id, RunStatus.FAILED, at=START, code="x", message="y")
+    await storage.runs.finish(ending(run, status=RunStatus.FAILED))
     assert not await storage.runs.renew(run.run_id, owner="us", now=START, lease_s=LEASE_S)
 
 
@@ -362,11 +362,6 @@ async def test_a_partial_run_whose_prompts_were_redacted_cannot_be_resumed(
 # --- ends ---------------------------------------------------------------------------------------
 
 
-async def marked_failed(storage: Storage, begun: Begun) -> None:
-    now = storage.clock.now()
-    await storage.runs.mark(begun.run.run_id, RunStatus.FAILED, at=now, code="x", message="y")
-
-
 async def finished_as_failed(storage: Storage, begun: Begun) -> None:
     await storage.runs.finish(ending(begun.run, status=RunStatus.FAILED, scrub=Scrub()))
 
@@ -381,9 +376,7 @@ async def left_by_its_hand(storage: Storage, begun: Begun) -> None:
     assert ended.run_id == begun.run.run_id
 
 
-@pytest.mark.parametrize(
-    "end", [marked_failed, finished_as_failed, finished_as_partial, left_by_its_hand]
-)
+@pytest.mark.parametrize("end", [finished_as_failed, finished_as_partial, left_by_its_hand])
 async def test_who_still_works_for_a_run_that_has_ended_pays_and_writes_nothing_more(
     storage: Storage, end: Callable[[Storage, Begun], Awaitable[None]]
 ) -> None:
@@ -457,8 +450,14 @@ async def test_a_run_is_found_by_a_prefix_that_no_other_has(storage: Storage) ->
 
 async def test_runs_are_listed_newest_first_by_status(storage: Storage) -> None:
     first, second = await requested(storage, 0), await requested(storage, 1)
-    await storage.runs.mark(
-        first.run_id, RunStatus.SKIPPED, at=START, code="overlap", message="nul \x00"
+    await storage.runs.finish(
+        ending(
+            first,
+            status=RunStatus.SKIPPED,
+            finished_at=START,
+            error_code="overlap",
+            error_message="nul \x00",
+        )
     )
     assert [r.run_id for r in await storage.runs.runs(PLAN.name)] == [second.run_id, first.run_id]
     assert len(await storage.runs.runs(PLAN.name, limit=1)) == 1
@@ -475,7 +474,7 @@ async def test_runs_are_listed_newest_first_by_status(storage: Storage) -> None:
 async def test_a_run_that_is_done_stays_done(storage: Storage) -> None:
     run = await begun_by(storage, await requested(storage))
     await storage.runs.finish(ending(run))
-    await storage.runs.mark(run.run_id, RunStatus.FAILED, at=START, code="late", message=None)
+    await storage.runs.finish(ending(run, status=RunStatus.FAILED))
     found = await storage.runs.run(run.run_id)
     assert found is not None
     assert found.status is RunStatus.DONE

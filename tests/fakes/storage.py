@@ -424,18 +424,6 @@ class MemoryRuns:
     async def plan_names(self) -> Sequence[str]:
         return sorted({run.plan_name for run in self.memory.runs.values()})
 
-    async def mark(
-        self, run_id: str, status: RunStatus, *, at: datetime, code: str | None, message: str | None
-    ) -> None:
-        self.memory.require()
-        run = self.memory.runs[run_id]
-        if run.status is not RunStatus.DONE:
-            self.memory.held[run_id].lease_until = None
-            self._fence_off(run_id)
-            self._put(
-                replace(run, status=status, finished_at=at, error_code=code, error_message=message)
-            )
-
     # --- samples ------------------------------------------------------------------------------
 
     async def save_sample(self, run: Run, sample: Sample, frozen: JsonObject) -> Run:

@@ -24,7 +24,7 @@ from app.domain.runs import Run, RunStatus, Slot, Trigger
 from tests.fakes.clocks import START, HandClock
 from tests.fakes.small_plans import plan
 from tests.fakes.storage import Memory, MemoryAlerts, MemoryRuns
-from tests.fakes.work import begin_run
+from tests.fakes.work import begin_run, ending
 
 SCHEDULE = Schedule(cron="0 6 * * sun", timezone=ZoneInfo("UTC"))
 WEEKLY: Plan = replace(plan("x"), schedule=SCHEDULE, heartbeat_url="https://ping.example")
@@ -95,15 +95,15 @@ class World:
         async def execute(run: Run, _plan: Plan) -> RunStatus:
             self.worked += 1
             status = self.outcome()
-            await store.mark(run.run_id, status, at=self.clock.now(), code=None, message=None)
+            await store.finish(ending(run, status=status))
             return status
 
         async def give_up(run: Run, _plan: Plan, error: SwitchwiseError) -> None:
             self.given_up.append(error)
             if self.bug_in_giving_up is not None:
                 raise self.bug_in_giving_up
-            await store.mark(
-                run.run_id, RunStatus.FAILED, at=self.clock.now(), code="x", message=str(error)
+            await store.finish(
+                ending(run, status=RunStatus.FAILED, error_code="x", error_message=str(error))
             )
 
         async def nothing(_run_id: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.decision.adaptive import BlockEvidence, active_candidates, drop_candidates, drop_reasons
+from app.decision.adaptive import BlockEvidence, drop_candidates, drop_reasons
 from app.decision.decide import WeekOfEvidence, decide
 from app.decision.looks import rules_of
 from app.domain.plans import Policy
@@ -41,7 +41,6 @@ def test_a_hopeless_candidate_is_dropped_after_the_first_block() -> None:
 
     assert reasons["bad"].startswith("cannot qualify this week: z = −")
     assert reasons["bad"].endswith("after 20 Cases")
-    assert active_candidates(known, RULES, blocks_done=1) == ()
 
 
 def test_one_unlucky_block_does_not_end_the_week_of_a_candidate_with_good_weeks() -> None:
@@ -77,7 +76,7 @@ def test_six_weeks_without_hope_bench_to_one_block() -> None:
 def test_a_good_candidate_gets_every_block() -> None:
     known = {"good": BlockEvidence(so_far=block(), held=[GOOD_WEEK])}
 
-    assert active_candidates(known, RULES, blocks_done=1) == ("good",)
+    assert drop_reasons(known, RULES, blocks_done=1) == {}
 
 
 def test_the_first_block_is_judged_more_leniently_than_later_ones() -> None:

@@ -14,7 +14,6 @@ from app.decision.drift import (
     WeekOfDrift,
     drift_report,
     fresh_level,
-    fresh_level_of_evidence,
     week_number,
 )
 from app.decision.readings import last_price, reading_of
@@ -22,8 +21,7 @@ from app.domain.attempts import FailureClass, Reply
 from app.domain.prices import Usage
 from app.domain.results import CaseResult, DriftReport, Segment
 from app.domain.scores import Score, ScoreRecord
-from app.ports import Baseline, StoredEvidence
-from app.stats.evidence import pair_evidence
+from app.ports import Baseline
 from tests.fakes.case_results import case_result
 from tests.fakes.providers import completion
 from tests.fakes.small_plans import plan, price
@@ -219,30 +217,6 @@ def test_the_price_before_is_that_of_the_same_primary() -> None:
 
     assert last_price([old, other], {"primary": "new one"}) == price("1")
     assert last_price([other], {"primary": "new one"}) is None
-
-
-def test_a_stored_week_tells_the_level_of_its_fullest_candidate() -> None:
-    def row(candidate: str, n: int) -> StoredEvidence:
-        q = np.linspace(0.5, 0.9, n)
-        return StoredEvidence(
-            plan_name="s",
-            primary="p",
-            candidate=candidate,
-            week="2026-W01",
-            epoch="e",
-            identity={},
-            run_ids=("r",),
-            evidence=pair_evidence(q, q, q, q),
-            primary_price={},
-            candidate_price={},
-        )
-
-    level = fresh_level_of_evidence([row("a", 20), row("b", 100)])
-
-    assert level is not None
-    q = np.linspace(0.5, 0.9, 100)
-    assert level.mean == pytest.approx(q.mean())
-    assert level.variance == pytest.approx(q.var(ddof=1) / 100)
 
 
 def test_weeks_are_numbered_without_a_gap_at_new_year() -> None:
