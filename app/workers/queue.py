@@ -137,6 +137,7 @@ class ShardQueue:
             min_size=1,
             max_size=4,
             timeout=10.0,
+            reconnect_timeout=5.0,  # then whoever asks next begins anew: pauses stay short
         )
         self._app = procrastinate.App(connector=self._connector)
         self._jobs = self._app.job_manager = _OpenQueues(self._connector)

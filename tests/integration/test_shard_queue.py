@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -10,6 +10,8 @@ import pytest
 
 from app.domain.errors import StorageUnavailable
 from app.settings import Settings
+from app.storage.migrations import upgrade
+from app.storage.postgres_server import PostgresServer
 from app.wiring import open_storage, shared_work
 from app.workers.queue import ShardJob, ShardQueue, TryAgain
 from app.workers.shares import Place
@@ -218,3 +220,26 @@ async def test_silence_after_an_outage_is_no_death(
     assert await queue.stalled(QUEUE) == []
     monkeypatch.setattr("app.workers.queue.STALLED_S", 0.0)
     assert [one.shard_no for one in await queue.stalled(QUEUE)] == [3]
+
+
+@pytest.mark.slow
+async def test_the_queue_is_back_soon_after_a_long_outage(
+    own_postgres: Callable[[], PostgresServer],
+) -> None:
+    server = own_postgres()
+    upgrade(server.dsn)
+    queue = ShardQueue(server.dsn)
+    await queue.open()
+    server.stop("immediate")
+    with pytest.raises(StorageUnavailable):
+        await queue.states(QUEUE, JOB.run_id)
+    await asyncio.sleep(7.0)  # pauses that double would next end 13 s later
+    server.start()
+    async with asyncio.timeout(9.0):
+        while True:
+            try:
+                assert await queue.states(QUEUE, JOB.run_id) == {}
+                break
+            except StorageUnavailable:
+                await asyncio.sleep(0.2)
+    await queue.close()
