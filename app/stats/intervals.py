@@ -325,43 +325,51 @@ def difference_interval(
 # --- percentiles ---------------------------------------------------------------------------------
 
 
-def percentile_interval(
+def percentile_intervals(
     values: ArrayLike,
-    percent: int,
+    percents: Sequence[int],
     *,
     weights: ArrayLike | None = None,
     clusters: Labels | None = None,
     confidence: float = CONFIDENCE,
-) -> Estimate | None:
-    """Return a percentile with its interval, None unless n(1-p) >= 5 observations support it.
+) -> tuple[Estimate | None, ...]:
+    """Return percentiles with their intervals, None where not n(1-p) >= 5 values support one.
 
     Independent, equally weighted values: the exact order-statistic interval. Otherwise the
-    bootstrap over conversations.
+    bootstrap over conversations, which is drawn once for all of them.
 
-    >>> e = percentile_interval(range(1, 102), 50)
-    >>> e.point, e.low, e.high
-    (51.0, 41.0, 61.0)
-    >>> percentile_interval(range(99), 95) is None
+    >>> p50, p95 = percentile_intervals(range(1, 100), (50, 95))
+    >>> p50.point, p50.low, p50.high
+    (50.0, 40.0, 60.0)
+    >>> p95 is None
     True
     """
     array = finite(np.asarray(list(values) if isinstance(values, range) else values), "values")
-    if not is_supported(array.size, percent):
-        return None
-    point = float(np.percentile(array, percent))
-    if weights is None and clusters is None:
-        low, high = _order_statistics(np.sort(array), percent / 100, confidence)
+    asked = [percent for percent in percents if is_supported(array.size, percent)]
+    wanted = [percent / 100 for percent in asked]
+    points = [float(np.percentile(array, percent)) for percent in asked]
+    if not asked:
+        ends = []
+    elif weights is None and clusters is None:
+        ordered = np.sort(array)
+        ends = [_order_statistics(ordered, share, confidence) for share in wanted]
     else:
         if weights is not None:
-            point = _weighted_percentile(array, shares(weights, length=array.size), percent / 100)
-        draws = _percentile_draws(array, percent / 100, weights, clusters, SEED)
-        low, high = _quantiles(draws, confidence)
-    return Estimate(
-        point=point,
-        low=min(low, point),
-        high=max(high, point),
-        confidence=confidence,
-        n=array.size,
-    )
+            w = shares(weights, length=array.size)
+            points = [_weighted_percentile(array, w, share) for share in wanted]
+        draws = _percentile_draws(array, wanted, weights, clusters, SEED)
+        ends = [_quantiles(drawn, confidence) for drawn in draws]
+    found = {
+        percent: Estimate(
+            point=point,
+            low=min(low, point),
+            high=max(high, point),
+            confidence=confidence,
+            n=array.size,
+        )
+        for percent, point, (low, high) in zip(asked, points, ends, strict=True)
+    }
+    return tuple(found.get(percent) for percent in percents)
 
 
 def percentile_ratio_interval(
@@ -629,12 +637,12 @@ def _order_statistics(ordered: FloatArray, share: float, confidence: float) -> t
 
 def _percentile_draws(
     values: FloatArray,
-    share: float,
+    wanted: Sequence[float],
     weights: ArrayLike | None,
     clusters: Labels | None,
     seed: int,
 ) -> FloatArray:
-    """Return the percentile of each resample of whole conversations."""
+    """Return percentiles of resamples of whole conversations, shape (percentiles, resamples)."""
     n = values.size
     w = shares(weights, length=n)
     group = codes(clusters, "clusters", length=n)
@@ -645,13 +653,15 @@ def _percentile_draws(
     rank[np.lexsort((_rank_key(masses), _rank_key(sums)))] = np.arange(groups)
     order = np.argsort(values, kind="stable")
     places, shares_in_order = rank[group[order]], w[order]
-    drawn = []
+    ordered = values[order]
     counts = resampled_counts((groups,), seed=seed)
+    drawn = np.empty((len(wanted), len(counts)))
     for rows in _parts(*counts.shape):  # picked while they are small integers
         cumulative = np.cumsum(counts[rows].take(places, axis=1) * shares_in_order, axis=1)
-        reached = np.asarray(cumulative >= share * cumulative[:, -1:] * (1 - 1e-12))
-        drawn.append(values[order][reached.argmax(axis=1)])
-    return np.concatenate(drawn)
+        for percentile, share in zip(drawn, wanted, strict=True):
+            reached = np.asarray(cumulative >= share * cumulative[:, -1:] * (1 - 1e-12))
+            percentile[rows] = ordered[reached.argmax(axis=1)]
+    return drawn
 
 
 def _order_statistic_draws(values: FloatArray, share: float, seed: int) -> FloatArray:

@@ -16,7 +16,7 @@ from app.stats.estimates import Estimate
 from app.stats.intervals import (
     CONFIDENCE,
     mean_interval,
-    percentile_interval,
+    percentile_intervals,
     ratio_interval,
     share_interval,
 )
@@ -92,7 +92,11 @@ def _summary(model: ModelSpec, segment: Segment, rows: Sequence[CaseResult]) -> 
     priced = asked.only([row.is_cost_known for row in asked.rows])
     scored = priced.only([row.quality is not None for row in priced.rows])
     good = asked.only([row.is_success for row in asked.rows])
-    is_whole = segment == ALL
+    latencies = [row.latency_s for row in good.rows]
+    felts = [row.felt_latency_s for row in good.rows]
+    latency, felt = good.percentiles(latencies), Percentiles()
+    if segment == ALL:
+        felt = latency if felts == latencies else good.percentiles(felts)
     return Summary(
         model_name=model.name,
         model=model.model,
@@ -107,10 +111,8 @@ def _summary(model: ModelSpec, segment: Segment, rows: Sequence[CaseResult]) -> 
         cost_per_1k_usd=_scaled(priced.cost_per([1.0] * len(priced.rows)), PER_THOUSAND),
         cost_per_quality_usd=scored.cost_per([row.quality or 0.0 for row in scored.rows]),
         ttft_s=good.percentiles([row.ttft_s for row in good.rows]),
-        latency_s=good.percentiles([row.latency_s for row in good.rows]),
-        felt_latency_s=good.percentiles([row.felt_latency_s for row in good.rows])
-        if is_whole
-        else Percentiles(),
+        latency_s=latency,
+        felt_latency_s=felt,
         attempts=sum(row.attempts for row in rows),
         retries=sum(row.retries for row in rows),
         spend_usd=sum((row.spend_usd for row in rows), Decimal(0)),
@@ -174,15 +176,14 @@ class _Rows:
         values = [value for value in seconds if value is not None]
         if not values:
             return Percentiles()
-        p50, p95, p99 = (timed.percentile(values, percent) for percent in PERCENTS)
-        return Percentiles(p50=p50, p95=p95, p99=p99)
-
-    def percentile(self, values: Sequence[float], percent: int) -> Estimate | None:
-        if self.is_plain:
-            return percentile_interval(values, percent)
-        return percentile_interval(
-            values, percent, weights=self.weights, clusters=self.conversations
+        p50, p95, p99 = (
+            percentile_intervals(values, PERCENTS)
+            if timed.is_plain
+            else percentile_intervals(
+                values, PERCENTS, weights=timed.weights, clusters=timed.conversations
+            )
         )
+        return Percentiles(p50=p50, p95=p95, p99=p99)
 
 
 def _quality(asked: _Rows) -> Estimate | None:

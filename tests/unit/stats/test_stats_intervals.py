@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from app.stats.arrays import InvalidNumbersError, NotEnoughDataError
+from app.stats.estimates import Estimate
 from app.stats.evidence import pair_evidence
 from app.stats.intervals import (
     cost_ratio_interval,
     difference_interval,
     mean_interval,
-    percentile_interval,
+    percentile_intervals,
     percentile_ratio_interval,
     quality_difference,
     ratio_interval,
@@ -31,6 +33,11 @@ RNG = np.random.default_rng(2)
 COST = RNG.lognormal(sigma=0.8, size=120)
 OTHER = COST * RNG.lognormal(sigma=0.4, size=120)
 QUALITY = RNG.choice([0.25, 0.5, 0.75, 1.0], 120)
+
+
+def percentile_interval(values: ArrayLike, percent: int, **design: Any) -> Estimate | None:
+    (found,) = percentile_intervals(values, (percent,), **design)
+    return found
 
 
 def test_the_difference_in_quality_is_the_paired_t_interval() -> None:
@@ -215,6 +222,17 @@ def test_a_percentile_of_conversations_is_less_certain() -> None:
     assert alone is not None
     assert together is not None
     assert together.half_width > alone.half_width
+
+
+@pytest.mark.parametrize("n", [9, 60, 600])
+def test_percentiles_found_together_are_those_found_alone(n: int) -> None:
+    seconds, weights = RNG.lognormal(size=n), RNG.uniform(0.5, 2.0, size=n)
+    percents = (99, 50, 95)
+    for design in ({}, {"clusters": np.arange(n) // 2}, {"weights": weights}):
+        together = percentile_intervals(seconds, percents, **design)
+        alone = [percentile_interval(seconds, percent, **design) for percent in percents]
+        assert list(together) == alone
+        assert [one is not None for one in together] == [n >= 500, n >= 10, n >= 100]
 
 
 def test_a_weighted_percentile_counts_weights() -> None:
