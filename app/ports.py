@@ -389,8 +389,9 @@ class RunStore(Protocol):
         """Make it the Plan's one active Run and own it until the lease runs out.
 
         Done under a lock on the plan's row. A Run that was begun before is taken over when its
-        owner's lease has run out (or is our own); then `restarts` counts up, and counts from 1
-        again when Attempts have settled since the last start.
+        owner's lease has run out (or is our own), or after it was ended as abandoned; then
+        `restarts` counts up, and counts from 1 again when Attempts have settled since the last
+        start.
 
         Raises:
             RunInProgress: If another Run of the Plan is active, or this one is in other hands.

@@ -102,7 +102,7 @@ class PostgresRuns:
                 .one()
             )
             restarts = 0
-            if current["status"] == RunStatus.RUNNING.value:
+            if current["status"] == RunStatus.RUNNING.value or current["error_code"] == ABANDONED:
                 has_progress = settled > current["progress_mark"]
                 restarts = 1 if has_progress else current["restarts"] + 1
             started_at = current["started_at"] or now
@@ -113,6 +113,8 @@ class PostgresRuns:
                     status=RunStatus.RUNNING.value,
                     started_at=started_at,
                     finished_at=None,
+                    error_code=None,
+                    error_message=None,
                     owner=owner,
                     lease_until=now + timedelta(seconds=lease_s),
                     restarts=restarts,

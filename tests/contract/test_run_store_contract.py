@@ -264,7 +264,20 @@ async def test_a_run_by_hand_that_was_ended_as_abandoned_can_be_gone_on_with(
     run = await begun_by(storage, await requested(storage, 1, trigger=Trigger.HAND))
     await storage.runs.release(run.run_id, owner="us")
     await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now(), scrub=None)
-    assert (await begun_by(storage, run, "them")).status is RunStatus.RUNNING
+    resumed = await begun_by(storage, run, "them")
+    assert (resumed.status, resumed.error_code) == (RunStatus.RUNNING, None)
+
+
+async def test_a_run_by_hand_that_is_abandoned_and_resumed_in_vain_counts_its_restarts(
+    storage: Storage,
+) -> None:
+    run = await begun_by(storage, await requested(storage, 1, trigger=Trigger.HAND))
+    restarts = []
+    for _ in range(4):
+        await storage.runs.release(run.run_id, owner="us")
+        await storage.runs.end_abandoned(PLAN.name, now=storage.clock.now(), scrub=None)
+        restarts.append((await begun_by(storage, run)).restarts)
+    assert restarts == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -282,7 +282,7 @@ class MemoryRuns:
             attempt.state is AttemptState.SETTLED for attempt in self._attempts_of(run.run_id)
         )
         restarts = 0
-        if is_running:
+        if is_running or current.error_code == ABANDONED:
             restarts = 1 if settled > held.progress_mark else current.restarts + 1
         self.memory.held[run.run_id] = _Held(
             owner=owner, lease_until=now + timedelta(seconds=lease_s), progress_mark=settled
@@ -293,6 +293,8 @@ class MemoryRuns:
                 status=RunStatus.RUNNING,
                 started_at=current.started_at or now,
                 finished_at=None,
+                error_code=None,
+                error_message=None,
                 restarts=restarts,
             )
         )

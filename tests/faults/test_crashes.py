@@ -66,7 +66,6 @@ def test_sigterm_ends_a_run_soon_and_resuming_repeats_nothing(
         assert made.lost_results() == 0
 
 
-@pytest.mark.slow
 def test_a_run_that_is_restarted_three_times_in_vain_fails_with_one_message(
     tmp_path: Path, database_url: str
 ) -> None:
