@@ -44,8 +44,9 @@ QUOTA = {"chat": 60, "extract": 25, "search": 10, "rare": 5}
 AT_ONCE = 500_000
 #: Measured beside the best statements, in one run: no more than this much slower.
 MOST_RATIO = 1.3
-#: A millisecond or two of round trips and of reading rows into Python is no statement's fault.
-ALLOWANCE_MS = 3.0
+#: Three read-only transactions instead of two, and reading rows into Python, are no statement's
+#: fault: a draw may take so many bare round trips of the same run longer.
+MOST_ROUND_TRIPS = 15
 CREATE = (
     "CREATE UNLOGGED TABLE ai_logs (id bigint PRIMARY KEY, created_at timestamptz NOT NULL,"
     " route text NOT NULL, prompt text NOT NULL, response text NOT NULL)"
@@ -130,15 +131,15 @@ def _build(dsn: str, rows: int) -> None:
 async def test_a_draw_costs_little_more_than_the_best_statement(logs: Logs, index: str) -> None:
     _index(logs, index)
     for by in ((), ("route",)):
-        ours, theirs = await _medians(logs, by)
+        ours, theirs, round_trip = await _medians(logs, by)
         buffers, by_hand = await _buffers(logs, by), _buffers_by_hand(logs, by)
         name = "stratified" if by else "uniform"
         _say(
             f"{index:>8} index, {name:<10}: draw with its count {ours:7.1f} ms, best by hand "
-            f"without {theirs:7.1f} ms, ratio {ours / theirs:.2f}; keys touch {buffers:,} buffers, "
-            f"by hand {by_hand:,}"
+            f"without {theirs:7.1f} ms, ratio {ours / theirs:.2f}; a round trip {round_trip:.2f} ms; "
+            f"keys touch {buffers:,} buffers, by hand {by_hand:,}"
         )
-        assert ours <= MOST_RATIO * theirs + ALLOWANCE_MS
+        assert ours <= MOST_RATIO * theirs + MOST_ROUND_TRIPS * round_trip
 
 
 async def test_draws_are_uniform_and_reproducible(logs: Logs) -> None:
@@ -159,18 +160,20 @@ async def test_draws_are_uniform_and_reproducible(logs: Logs) -> None:
     assert chi_square < 27.9
 
 
-async def _medians(logs: Logs, by: Sequence[str]) -> tuple[float, float]:
-    """Milliseconds of our draw and of the statements by hand, taken in turns."""
+async def _medians(logs: Logs, by: Sequence[str]) -> tuple[float, float, float]:
+    """Milliseconds of our draw, of the statements by hand and of SELECT 1, taken in turns."""
     source = _source(logs)
     await source.explain(WINDOW)  # both are connected and know the table
-    ours, theirs = [], []
+    ours, theirs, bare = [], [], []
     async with await psycopg.AsyncConnection.connect(logs.dsn) as connection:
         connection.prepare_threshold = None
         for seed in range(ROUNDS):
             ours.append(await _timed(lambda seed=seed: _draw(source, by, seed)))  # type: ignore[misc]
             theirs.append(await _timed(lambda seed=seed: _by_hand(connection, by, seed)))  # type: ignore[misc]
+            async with connection.transaction():
+                bare.append(await _timed(lambda: connection.execute(b"SELECT 1")))
     await source.close()
-    return statistics.median(ours), statistics.median(theirs)
+    return statistics.median(ours), statistics.median(theirs), statistics.median(bare)
 
 
 async def _draw(source: PostgresLogs, by: Sequence[str], seed: int) -> None:
