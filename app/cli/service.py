@@ -71,11 +71,6 @@ def serve_plans(
     """
     server = server_of(plans)
     with listening(server.host, server.port) as listener:
-        _log.info(
-            "serving",
-            plans=[plan.name for plan in plans],
-            bind=f"{server.host}:{listener.getsockname()[1]}",
-        )
         asyncio.run(_serve(settings, plans, dsn, listener, most_calls))
     _log.info("stopped")
 
@@ -98,7 +93,6 @@ def work_shards(
     settings: Settings, plans: Sequence[Plan], dsn: str, *, most_calls: int | None
 ) -> None:
     """Work shards of these plans until SIGTERM or SIGINT."""
-    _log.info("working", plans=[plan.name for plan in plans])
     asyncio.run(_work_shards(settings, plans, dsn, most_calls))
     _log.info("stopped")
 
@@ -107,6 +101,7 @@ async def _work_shards(
     settings: Settings, plans: Sequence[Plan], dsn: str, most_calls: int | None
 ) -> None:
     stop = _stopped_by_signals()
+    _log.info("working", plans=[plan.name for plan in plans])
     async with (
         open_storage(dsn, clock_for(settings), plans) as storage,
         shared_work(plans, storage, settings, owner=owner_name(), most_calls=most_calls) as work,
@@ -158,6 +153,8 @@ async def _serve(
 ) -> None:
     clock, owner = clock_for(settings), owner_name()
     stop = _stopped_by_signals()
+    host, port = listener.getsockname()[:2]
+    _log.info("serving", plans=[plan.name for plan in plans], bind=f"{host}:{port}")
     async with (
         open_storage(dsn, clock, plans) as storage,
         _notifiers(plans, clock) as notifiers,

@@ -530,6 +530,19 @@ def test_a_port_in_use_is_named_at_the_start(tmp_path: Path, database_url: str) 
         assert "Traceback" not in told
 
 
+@pytest.mark.parametrize(("begin", "word"), [(Rig.serve, "serving"), (Rig.worker, "working")])
+def test_a_signal_in_the_moment_it_says_that_it_is_up_ends_it_cleanly(
+    begin: Callable[[Rig], Forked], word: str, tmp_path: Path, database_url: str
+) -> None:
+    with rig(tmp_path, database_url, n=4, logs_end_at=SUNDAY) as made:
+        weekly(made, DUE)
+        upgrade(database_url)
+        process = begin(made)
+        while f'"{word}"' not in made.errors_of(process):
+            assert process.poll() is None, made.errors_of(process)
+        stop(made, process)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

@@ -96,12 +96,13 @@ def test_a_storm_of_errors_is_journaled_and_ridden_out(tmp_path: Path, database_
 def test_a_long_retry_after_defers_the_shard_and_holds_up_nothing_else(
     tmp_path: Path, database_url: str
 ) -> None:
-    with rig(tmp_path, database_url, n=30, ttft_ms=20.0) as made:
-        refusing(made, PRIME, FaultKind.RATE_LIMITED, retry_after="7200", sticky=True, rate=0.08)
+    with rig(tmp_path, database_url, n=60, ttft_ms=20.0) as made:
+        refusing(made, PRIME, FaultKind.RATE_LIMITED, retry_after="7200", sticky=True, rate=0.12)
         process = made.run()
         made.until(lambda: _stuck_only_on_deferred(made), what="all other shards are done")
         refused = [call for call in made.calls() if call["status"] == 429]
-        assert refused
+        assert refused  # another draw of prompts every minute: none is refused in 1 of 2,000
+        assert made.value("SELECT count(*) FROM switchwise.shards WHERE is_done") > 0
         assert max(Counter(call["key"] for call in refused).values()) == 1
         process.signal(signal.SIGTERM)
         assert made.finish(process, within_s=10) == 4
