@@ -230,7 +230,8 @@ def _monthly_saving(window: Evidence | None, requests: float | None) -> Estimate
 def _latency_ratio(window: Evidence | None, percent: int) -> Estimate | None:
     if window is None or not window.latency_c or not window.latency_p:
         return None
-    return percentile_ratio_interval(window.latency_c, window.latency_p, percent)
+    weights = (window.latency_weights_c, window.latency_weights_p)
+    return percentile_ratio_interval(window.latency_c, window.latency_p, percent, weights=weights)
 
 
 def _win_rate(window: Evidence) -> Estimate | None:

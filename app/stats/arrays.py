@@ -81,6 +81,18 @@ def shares(weights: ArrayLike | None, *, length: int) -> FloatArray:
     return np.asarray(array / array.sum(), dtype=np.float64)
 
 
+def weighted_percentile(values: FloatArray, weights: FloatArray, share: float) -> float:
+    """Return the smallest value that, with those below it, has this share of the weight.
+
+    >>> weighted_percentile(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 6.0]), 0.5)
+    2.0
+    """
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(weights[order])
+    position = int(np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-12)))
+    return float(values[order][min(position, values.size - 1)])
+
+
 def average_ranks(values: ArrayLike) -> FloatArray:
     """Return ranks from 1, equal values sharing the mean of their ranks.
 

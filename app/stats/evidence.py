@@ -191,6 +191,9 @@ class Evidence:
             primary's at 1; equal to the plain ones when nothing is unscored.
         latency_c: Seconds of the candidate's successful responses.
         latency_p: Seconds of the primary's successful responses.
+        latency_weights_c: What each latency counts, 1 for an average row; none where all count
+            alike.
+        latency_weights_p: The same of the primary's.
         outage_c: Share of the candidate's calls lost to exhausted transient failures.
         outage_p: Share of the primary's.
         unscored: Share of pairs in which either reply carries no score.
@@ -213,6 +216,8 @@ class Evidence:
     worst: Moments
     latency_c: tuple[float, ...] = ()
     latency_p: tuple[float, ...] = ()
+    latency_weights_c: tuple[float, ...] = ()
+    latency_weights_p: tuple[float, ...] = ()
     outage_c: float = 0.0
     outage_p: float = 0.0
     unscored: float = 0.0
@@ -227,6 +232,11 @@ class Evidence:
                 raise InvalidNumbersError(f"{name} is a share of calls, not {getattr(self, name)}")
         if min(self.n10, self.n01) < 0:
             raise InvalidNumbersError("discordant counts cannot be negative")
+        for side in ("c", "p"):
+            seconds = getattr(self, f"latency_{side}")
+            counts = getattr(self, f"latency_weights_{side}")
+            if counts and len(counts) != len(seconds):
+                raise InvalidNumbersError(f"latency_weights_{side} has not one entry per latency")
 
     @property
     def plain(self) -> Moments:
@@ -304,6 +314,8 @@ class Evidence:
             "worst": self.worst.to_json(),
             "latency_c": list(self.latency_c),
             "latency_p": list(self.latency_p),
+            "latency_weights_c": list(self.latency_weights_c),
+            "latency_weights_p": list(self.latency_weights_p),
             "outage_c": self.outage_c,
             "outage_p": self.outage_p,
             "unscored": self.unscored,
@@ -330,6 +342,8 @@ class Evidence:
             worst=Moments.from_json(document["worst"]),
             latency_c=tuple(map(float, document["latency_c"])),
             latency_p=tuple(map(float, document["latency_p"])),
+            latency_weights_c=tuple(map(float, document.get("latency_weights_c", ()))),
+            latency_weights_p=tuple(map(float, document.get("latency_weights_p", ()))),
             outage_c=float(document["outage_c"]),
             outage_p=float(document["outage_p"]),
             unscored=float(document["unscored"]),
@@ -419,6 +433,8 @@ def pair_evidence(  # noqa: PLR0913 -- one keyword per column of the paired tabl
     worst = design.moments(pessimistic)
     plain = worst if scored.all() else design.only(scored).moments(table[scored])
     w = design.weights
+    seconds_c, counts_c = _latencies(latency_c, good_c, w, "latency_c")
+    seconds_p, counts_p = _latencies(latency_p, good_p, w, "latency_p")
     gap = table[:, QUALITY_C] - table[:, QUALITY_P]
     return Evidence(
         n=n,
@@ -433,8 +449,10 @@ def pair_evidence(  # noqa: PLR0913 -- one keyword per column of the paired tabl
         n10=float(worst.n_eff * w[good_p & ~good_c].sum()),
         n01=float(worst.n_eff * w[good_c & ~good_p].sum()),
         worst=worst,
-        latency_c=_latencies(latency_c, good_c, "latency_c"),
-        latency_p=_latencies(latency_p, good_p, "latency_p"),
+        latency_c=seconds_c,
+        latency_p=seconds_p,
+        latency_weights_c=counts_c,
+        latency_weights_p=counts_p,
         outage_c=_share(outage_c, w, "outage_c"),
         outage_p=_share(outage_p, w, "outage_p"),
         unscored=float(w[~scored].sum()),
@@ -484,6 +502,12 @@ def pool(evidences: Sequence[Evidence]) -> Evidence:
         worst=pool_moments([week.worst for week in evidences]),
         latency_c=tuple(s for week in evidences for s in week.latency_c),
         latency_p=tuple(s for week in evidences for s in week.latency_p),
+        latency_weights_c=_pooled_weights(
+            [(week.latency_c, week.latency_weights_c) for week in evidences]
+        ),
+        latency_weights_p=_pooled_weights(
+            [(week.latency_p, week.latency_weights_p) for week in evidences]
+        ),
         outage_c=sum(week.outage_c * week.n for week in evidences) / calls,
         outage_p=sum(week.outage_p * week.n for week in evidences) / calls,
         unscored=sum(week.unscored * week.n for week in evidences) / calls,
@@ -649,16 +673,31 @@ def _qualities(values: ArrayLike, name: str, used: BoolArray) -> FloatArray:
     return array
 
 
-def _latencies(values: ArrayLike | None, ok: BoolArray, name: str) -> tuple[float, ...]:
-    if values is None:
+def _pooled_weights(
+    weeks: Sequence[tuple[tuple[float, ...], tuple[float, ...]]],
+) -> tuple[float, ...]:
+    """Weights of all weeks' latencies, none where every week's count alike."""
+    if not any(counts for _, counts in weeks):
         return ()
+    return tuple(w for seconds, counts in weeks for w in counts or (1.0,) * len(seconds))
+
+
+def _latencies(
+    values: ArrayLike | None, ok: BoolArray, weights: FloatArray, name: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Seconds of the successful rows in ascending order, and what each counts."""
+    if values is None:
+        return (), ()
     array = np.asarray(values, dtype=np.float64)
     if array.shape != ok.shape:
         raise InvalidNumbersError(f"{name} has shape {array.shape} where {ok.shape} is expected")
     seconds = finite(array[ok], name)
     if (seconds < 0).any():
         raise InvalidNumbersError(f"{name} holds a negative duration")
-    return tuple(np.sort(seconds).tolist())
+    counts = np.maximum(np.round(weights[ok] * ok.size, 9), 1e-9)  # whatever the order of rows
+    order = np.lexsort((counts, seconds))
+    is_plain = counts.size == 0 or bool(np.ptp(counts) == 0)
+    return tuple(seconds[order].tolist()), () if is_plain else tuple(counts[order].tolist())
 
 
 def _share(values: ArrayLike | None, weights: FloatArray, name: str) -> float:

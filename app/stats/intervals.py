@@ -6,8 +6,9 @@ conversations: the hull of the studentised interval (on the log scale) and the p
 under-covers here with heavy-tailed costs.
 
 Sources: Wilson (1927), JASA 22; Korn & Graubard (1998), Survey Methodology 24 (effective sample
-size for a share); Efron & Tibshirani (1993), An Introduction to the Bootstrap, section 12.5
-(bootstrap-t); David & Nagaraja (2003), Order Statistics, section 7.1.
+size for a share); Woodruff (1952), JASA 47 (percentiles of weighted samples); Efron & Tibshirani
+(1993), An Introduction to the Bootstrap, section 12.5 (bootstrap-t); David & Nagaraja (2003), Order
+Statistics, section 7.1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,10 +28,11 @@ from app.stats.arrays import (
     codes,
     finite,
     shares,
+    weighted_percentile,
 )
 from app.stats.estimates import Estimate
 from app.stats.evidence import COST_C, COST_P, NO_VARIANCE, QUALITY_C, QUALITY_P, Moments
-from app.stats.switch_tests import is_supported, value_ratio, value_refusal
+from app.stats.switch_tests import is_supported, percentile_of, value_ratio, value_refusal
 
 Counts = NDArray[np.uint8]
 
@@ -356,7 +358,7 @@ def percentile_intervals(
     else:
         if weights is not None:
             w = shares(weights, length=array.size)
-            points = [_weighted_percentile(array, w, share) for share in wanted]
+            points = [weighted_percentile(array, w, share) for share in wanted]
         draws = _percentile_draws(array, wanted, weights, clusters, SEED)
         ends = [_quantiles(drawn, confidence) for drawn in draws]
     found = {
@@ -377,11 +379,19 @@ def percentile_ratio_interval(
     second: Sequence[float],
     percent: int,
     *,
+    weights: tuple[Sequence[float], Sequence[float]] = ((), ()),
     confidence: float = CONFIDENCE,
 ) -> Estimate | None:
     """Return percentile(first) / percentile(second), None unless both are supported.
 
     The two samples are resampled independently, which is conservative for paired calls.
+
+    Args:
+        first: Values above the line.
+        second: Values below it.
+        percent: Which percentile.
+        weights: One weight per value of `first` and of `second`; none: all alike.
+        confidence: Of the interval.
 
     >>> e = percentile_ratio_interval([2.0] * 20, [1.0] * 20, 50)
     >>> e.point, e.low, e.high
@@ -390,16 +400,17 @@ def percentile_ratio_interval(
     a, b = finite(first, "first"), finite(second, "second")
     if not (is_supported(a.size, percent) and is_supported(b.size, percent)):
         return None
-    below = float(np.percentile(b, percent))
+    above = percentile_of(first, percent, weights=weights[0])
+    below = percentile_of(second, percent, weights=weights[1])
     if below <= 0:
         return None
     share = percent / 100
-    draws_a = _order_statistic_draws(a, share, SEED)
-    draws_b = _order_statistic_draws(b, share, SEED + 1)
+    draws_a = _order_statistic_draws(a, share, SEED, weights[0])
+    draws_b = _order_statistic_draws(b, share, SEED + 1, weights[1])
     if (draws_b <= 0).any():
         return None
     low, high = _quantiles(draws_a / draws_b, confidence)
-    point = float(np.percentile(a, percent)) / below
+    point = above / below
     return Estimate(
         point=point,
         low=min(low, point),
@@ -664,29 +675,28 @@ def _percentile_draws(
     return drawn
 
 
-def _order_statistic_draws(values: FloatArray, share: float, seed: int) -> FloatArray:
+def _order_statistic_draws(
+    values: FloatArray, share: float, seed: int, weights: Sequence[float]
+) -> FloatArray:
     """Return the percentile of resamples of independent values, without drawing the resamples.
 
     The k-th smallest of n draws from n values is value number floor(n U) + 1, where U is the k-th
-    smallest of n uniform numbers: Beta(k, n - k + 1). Time and memory do not grow with n.
+    smallest of n uniform numbers: Beta(k, n - k + 1). Time and memory do not grow with n. With
+    weights n is the effective number of values, and U a share of the weight (Woodruff 1952).
     """
-    n = values.size
+    w = shares(weights or None, length=values.size)
+    n = 1.0 / float(np.square(w).sum()) if weights else float(values.size)
     k = max(1, ceil(share * n * (1 - 1e-12)))
-    places = np.random.default_rng(seed).beta(k, n - k + 1, RESAMPLES) * n
-    return np.asarray(np.sort(values)[np.minimum(places.astype(np.intp), n - 1)])
+    drawn = np.random.default_rng(seed).beta(k, max(n - k, 0.0) + 1, RESAMPLES)
+    order = np.argsort(values, kind="stable")
+    places = np.searchsorted(np.cumsum(w[order]), drawn) if weights else (drawn * n).astype(np.intp)
+    return np.asarray(values[order][np.minimum(places, values.size - 1)])
 
 
 def _rank_key(values: FloatArray) -> FloatArray:
     """Return values to sort by: rounding, which depends on the order of rows, decides nothing."""
     largest = float(np.abs(values).max())
     return np.round(values / largest, 9) if largest > 0 else values
-
-
-def _weighted_percentile(values: FloatArray, weights: FloatArray, share: float) -> float:
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order])
-    position = int(np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-12)))
-    return float(values[order][min(position, values.size - 1)])
 
 
 def _unseen(

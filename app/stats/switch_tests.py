@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from app.stats.arrays import BoolArray, FloatArray
+from app.stats.arrays import BoolArray, FloatArray, shares, weighted_percentile
 from app.stats.evidence import COST_C, COST_P, QUALITY_C, QUALITY_P, Evidence, Moments, Vector
 
 NEVER = -37.0
@@ -272,6 +272,18 @@ def is_supported(n: int, percent: int) -> bool:
     return n * (100 - percent) >= TAIL_SUPPORT * 100
 
 
+def percentile_of(values: ArrayLike, percent: int, *, weights: Sequence[float] = ()) -> float:
+    """Return a percentile, of the weight where there are weights.
+
+    >>> percentile_of([1.0, 2.0, 4.0], 50), percentile_of([1.0, 2.0, 4.0], 50, weights=[1, 1, 8])
+    (2.0, 4.0)
+    """
+    array = _floats(values)
+    if not weights:
+        return float(np.percentile(array, percent))
+    return weighted_percentile(array, shares(weights, length=array.size), percent / 100)
+
+
 def value_ratio(mean: ArrayLike) -> FloatArray:
     """Return R, the candidate's cost per quality point over the primary's; inf when undefined.
 
@@ -401,8 +413,9 @@ def _latency_ratio(evidence: Evidence, percent: int) -> float | None:
     candidate, primary = evidence.latency_c, evidence.latency_p
     if not (is_supported(len(candidate), percent) and is_supported(len(primary), percent)):
         return None
-    below = float(np.percentile(primary, percent))
-    return float(np.percentile(candidate, percent)) / below if below > 0 else None
+    above = percentile_of(candidate, percent, weights=evidence.latency_weights_c)
+    below = percentile_of(primary, percent, weights=evidence.latency_weights_p)
+    return above / below if below > 0 else None
 
 
 def _floats(values: ArrayLike) -> FloatArray:

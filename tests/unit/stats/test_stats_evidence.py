@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,43 @@ def test_latencies_are_of_successful_responses_only() -> None:
     evidence = week(ok_c=[False] + [True] * 39, latency_c=broken, latency_p=seconds)
     assert evidence.latency_c == tuple(seconds[1:])
     assert len(evidence.latency_p) == 40
+
+
+def test_latencies_count_what_their_rows_weigh() -> None:
+    seconds = np.arange(40.0)[::-1]
+    weights = np.r_[3.0, np.ones(39)]
+    evidence = week(
+        weights=weights, latency_c=seconds, latency_p=seconds, ok_p=[False] + [True] * 39
+    )
+    share = 40 / 42
+    assert evidence.latency_c[-1] == 39.0
+    assert evidence.latency_weights_c == pytest.approx((share,) * 39 + (3 * share,))
+    assert evidence.latency_weights_p == ()  # the heavy row failed: those left count alike
+    again = np.random.default_rng(3).permutation(40)
+    columns = [column[again] for column in table()]
+    other = pair_evidence(*columns, weights=weights[again], latency_c=seconds[again])
+    assert other.latency_c == evidence.latency_c
+    assert other.latency_weights_c == evidence.latency_weights_c
+    assert Evidence.from_json(json.loads(json.dumps(evidence.to_json()))) == evidence
+
+
+def test_a_pooled_week_without_weights_counts_one_a_row() -> None:
+    seconds = np.arange(40.0)
+    heavy = week(weights=np.r_[3.0, np.ones(39)], latency_c=seconds, latency_p=seconds)
+    even = week(latency_c=seconds, latency_p=seconds)
+    assert pool([even, even]).latency_weights_c == ()
+    assert pool([even, heavy]).latency_weights_c == (1.0,) * 40 + heavy.latency_weights_c
+
+
+def test_evidence_that_was_stored_before_latencies_had_weights_is_read() -> None:
+    document = week(latency_c=np.arange(40), latency_p=np.arange(40)).to_json()
+    del document["latency_weights_c"], document["latency_weights_p"]
+    assert Evidence.from_json(document).latency_weights_p == ()
+
+
+def test_one_weight_per_latency_is_asked_for() -> None:
+    with pytest.raises(InvalidNumbersError, match="latency_weights_p"):
+        replace(week(latency_c=np.arange(40), latency_p=np.arange(40)), latency_weights_p=(1.0,))
 
 
 def test_pooling_adds_within_week_variances_and_not_the_drift_between_weeks() -> None:

@@ -252,6 +252,40 @@ def test_a_ratio_of_percentiles_brackets_the_ratio() -> None:
     assert estimate.low < estimate.point < estimate.high
 
 
+def test_a_ratio_of_weighted_percentiles_agrees_with_a_plain_resampling_of_calls() -> None:
+    rng = np.random.default_rng(6)
+    first, second = rng.gamma(2.0, 1.0, 300), rng.gamma(2.0, 1.5, 300)
+    weights = rng.uniform(0.5, 4.0, 300)
+    both = (weights.tolist(), weights.tolist())
+
+    found = percentile_ratio_interval(list(first), list(second), 50, weights=both)
+
+    def drawn(values: np.ndarray) -> np.ndarray:
+        rows = rng.integers(0, 300, (4_000, 300))
+        medians = []
+        for row in rows:
+            order = row[np.argsort(values[row])]
+            mass = np.cumsum(weights[order])
+            medians.append(values[order[np.searchsorted(mass, mass[-1] / 2)]])
+        return np.array(medians)
+
+    low, high = np.quantile(drawn(first) / drawn(second), [0.025, 0.975])
+    assert found is not None
+    assert found.low == pytest.approx(low, rel=0.05)
+    assert found.high == pytest.approx(high, rel=0.05)
+
+
+def test_equal_weights_change_a_ratio_of_percentiles_by_no_more_than_interpolation() -> None:
+    first, second = RNG.lognormal(size=400).tolist(), RNG.lognormal(size=400).tolist()
+    plain = percentile_ratio_interval(first, second, 50)
+    weighted = percentile_ratio_interval(first, second, 50, weights=([2.0] * 400, [2.0] * 400))
+    assert plain is not None
+    assert weighted is not None
+    assert weighted.point == pytest.approx(plain.point, rel=0.02)
+    assert weighted.low == pytest.approx(plain.low, rel=0.02)
+    assert weighted.high == pytest.approx(plain.high, rel=0.02)
+
+
 def test_a_ratio_of_percentiles_agrees_with_a_plain_resampling_of_calls() -> None:
     rng = np.random.default_rng(5)
     first, second = rng.gamma(2.0, 1.0, 121), rng.gamma(2.0, 1.5, 101)

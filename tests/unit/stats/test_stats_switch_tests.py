@@ -196,6 +196,16 @@ def test_a_tail_may_be_slower_where_the_median_is_not() -> None:
     assert check.is_slower
 
 
+def test_a_candidate_that_is_slow_on_most_of_the_traffic_is_slower() -> None:
+    one = np.ones(200)
+    slow = np.r_[np.full(50, 3.0), np.ones(150)]
+    heavy = np.r_[np.full(50, 9.0), np.ones(150)]  # a quarter of the rows, three quarters of calls
+    pairs = pair_evidence(one, one, one, one, weights=heavy, latency_c=slow, latency_p=one)
+    check = latency_check(pairs, p50_bound=1.25, p95_bound=5.0)
+    assert check.p50_ratio == 3.0
+    assert check.is_slower
+
+
 @pytest.mark.parametrize(("n", "percent"), [(100, 95), (500, 99), (10, 50)])
 def test_a_percentile_needs_five_observations_beyond_it(n: int, percent: int) -> None:
     assert is_supported(n, percent)
