@@ -32,7 +32,7 @@ from app.stats.arrays import (
 )
 from app.stats.estimates import Estimate
 from app.stats.evidence import COST_C, COST_P, NO_VARIANCE, QUALITY_C, QUALITY_P, Moments
-from app.stats.switch_tests import is_supported, percentile_of, value_ratio, value_refusal
+from app.stats.switch_tests import is_supported, percentile_ratio, value_ratio, value_refusal
 
 Counts = NDArray[np.uint8]
 
@@ -398,11 +398,8 @@ def percentile_ratio_interval(
     (2.0, 2.0, 2.0)
     """
     a, b = finite(first, "first"), finite(second, "second")
-    if not (is_supported(a.size, percent) and is_supported(b.size, percent)):
-        return None
-    above = percentile_of(first, percent, weights=weights[0])
-    below = percentile_of(second, percent, weights=weights[1])
-    if below <= 0:
+    point = percentile_ratio(first, second, percent, weights=weights)
+    if point is None:
         return None
     share = percent / 100
     draws_a = _order_statistic_draws(a, share, SEED, weights[0])
@@ -410,7 +407,6 @@ def percentile_ratio_interval(
     if (draws_b <= 0).any():
         return None
     low, high = _quantiles(draws_a / draws_b, confidence)
-    point = above / below
     return Estimate(
         point=point,
         low=min(low, point),

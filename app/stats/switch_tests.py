@@ -284,6 +284,26 @@ def percentile_of(values: ArrayLike, percent: int, *, weights: Sequence[float] =
     return weighted_percentile(array, shares(weights, length=array.size), percent / 100)
 
 
+def percentile_ratio(
+    first: Sequence[float],
+    second: Sequence[float],
+    percent: int,
+    *,
+    weights: tuple[Sequence[float], Sequence[float]] = ((), ()),
+) -> float | None:
+    """Return percentile(first) / percentile(second), None unless both are supported.
+
+    None too where the second is 0.
+
+    >>> percentile_ratio([3.0] * 10, [2.0] * 10, 50)
+    1.5
+    """
+    if not (is_supported(len(first), percent) and is_supported(len(second), percent)):
+        return None
+    below = percentile_of(second, percent, weights=weights[1])
+    return percentile_of(first, percent, weights=weights[0]) / below if below > 0 else None
+
+
 def value_ratio(mean: ArrayLike) -> FloatArray:
     """Return R, the candidate's cost per quality point over the primary's; inf when undefined.
 
@@ -410,12 +430,12 @@ def _quadratic(cov: FloatArray, rows: Any, gradient: Any) -> FloatArray:
 
 
 def _latency_ratio(evidence: Evidence, percent: int) -> float | None:
-    candidate, primary = evidence.latency_c, evidence.latency_p
-    if not (is_supported(len(candidate), percent) and is_supported(len(primary), percent)):
-        return None
-    above = percentile_of(candidate, percent, weights=evidence.latency_weights_c)
-    below = percentile_of(primary, percent, weights=evidence.latency_weights_p)
-    return above / below if below > 0 else None
+    return percentile_ratio(
+        evidence.latency_c,
+        evidence.latency_p,
+        percent,
+        weights=(evidence.latency_weights_c, evidence.latency_weights_p),
+    )
 
 
 def _floats(values: ArrayLike) -> FloatArray:

@@ -538,8 +538,10 @@ def test_a_signal_in_the_moment_it_says_that_it_is_up_ends_it_cleanly(
         weekly(made, DUE)
         upgrade(database_url)
         process = begin(made)
-        while f'"{word}"' not in made.errors_of(process):
+        deadline = time.monotonic() + 60
+        while f'"{word}"' not in made.errors_of(process):  # no pause: the moment is short
             assert process.poll() is None, made.errors_of(process)
+            assert time.monotonic() < deadline, made.errors_of(process)
         stop(made, process)
 
 
